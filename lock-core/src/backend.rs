@@ -1,0 +1,297 @@
+//! The narrow waist: what a store has to do, each call one atomic step.
+//!
+//! A backend knows its store and nothing else. It never waits for a lock, retries, sleeps, times out
+//! or logs (S6): the engine does that, once, for all.
+
+use std::any::Any;
+use std::fmt;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::Fence;
+use crate::Holder;
+use crate::Lease;
+use crate::LockKey;
+use crate::Mode;
+use crate::Owner;
+use crate::Profile;
+use crate::Result;
+use crate::Token;
+
+/// A store, as the engine uses it.
+///
+/// # Clauses
+///
+/// Each is checked by cases of the conformance suite that cite it.
+///
+/// - **S1** Each call is one atomic step of the store.
+/// - **S2** Repeating a call with the same claim repeats its outcome, with the same fence; the lease is
+///   re-armed in full or the older one is returned honestly.
+/// - **S3** The store's clock decides expiry; no client's wall clock is ever written.
+/// - **S4** A foreign or stale token changes nothing.
+/// - **S5** The fence strictly rises per key and is drawn inside the acquiring step.
+/// - **S6** No policy sleep, retry, time-out or log inside.
+/// - **S7** Dropping a call leaves the store before or after the step; a connection in an unknown state
+///   is proven clean or closed.
+/// - **S8** Errors are classified: retryable only if repetition helps, ambiguous if it may have been
+///   applied.
+/// - **S9** Unknown stored data is [`Corrupt`](crate::ErrorKind::Corrupt), never a panic.
+/// - **S10** `inspect`, `peek` and `list` write nothing; `purge` touches only the expired.
+/// - **S11** A lease never outlives what [`Lease`] said; renewing never revives the expired.
+/// - **S12** After an error nothing is held that was not held before.
+///
+/// Calls are dropped only after a time-out; the engine then releases the claim once the call is over.
+#[async_trait]
+pub trait Backend: Debug + Send + Sync + 'static {
+    /// Returns the facts about the store. Constant for the life of the backend.
+    fn profile(&self) -> &Profile;
+
+    /// Tries once to acquire, without waiting.
+    ///
+    /// With [`Claim::queue`], a claim that finds the key held takes its place in the store's line, and
+    /// repeating the call asks whether it is its turn. An attempt that finds its own token already
+    /// holding re-arms the lease and returns the same fence.
+    async fn attempt(&self, claim: &Claim) -> Result<Attempt>;
+
+    /// Renews what is held and refreshes what is in line; one answer per claim, in order.
+    ///
+    /// The lease to run from now on is [`Claim::ttl`]; it may be shorter than before.
+    async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>>;
+
+    /// Releases the claim's token and leaves the line.
+    async fn release(&self, claim: &Claim) -> Result<Release>;
+
+    /// Looks once at all `keys` for those who wait; one answer per key, in order.
+    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>>;
+
+    /// Tells who holds `key` and how many wait in the store's line.
+    async fn inspect(&self, key: &LockKey) -> Result<KeyState>;
+
+    /// Lists held or waited-for keys that begin with `prefix`, in byte order, at most `limit` a page.
+    async fn list(&self, prefix: &str, cursor: Option<Cursor>, limit: usize) -> Result<Page>;
+
+    /// Takes the lock away from whoever holds it; the next fence is higher.
+    async fn evict(&self, key: &LockKey, how: Eviction) -> Result<Evicted>;
+
+    /// Removes what expired holders and waiters left behind and returns how many records went.
+    async fn purge(&self) -> Result<u64>;
+
+    /// Arms a hint for `claim`: when this returns, no later release can be missed.
+    ///
+    /// For a claim in line or waiting, the hint means "try again"; for one that holds, "keep me now".
+    /// Hints may be spurious, late or missing; the engine polls behind them. Dropping the [`Watch`]
+    /// disarms it. A store that cannot hint returns [`Watch::none`].
+    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch>;
+
+    /// Ends connections and sessions; what is still held is released by the store.
+    async fn close(&self) -> Result<()>;
+}
+
+/// What somebody wants of one key: the unit of every call to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Claim {
+    /// The lock's full name.
+    pub key: LockKey,
+    /// What the store compares.
+    pub token: Token,
+    /// How it excludes others.
+    pub mode: Mode,
+    /// The lease to run.
+    pub ttl: Duration,
+    /// Who to show as the holder.
+    pub owner: Owner,
+    /// Whether to stay in the store's line if the key is held.
+    pub queue: bool,
+    /// A fence that the granted one has to exceed or equal: a quorum writes its highest back.
+    pub fence_floor: Option<Fence>,
+}
+
+impl Claim {
+    /// Builds an exclusive claim with a token of its own and no place in line.
+    pub fn new(key: LockKey, owner: Owner, ttl: Duration) -> Self {
+        Self {
+            key,
+            token: Token::random(),
+            mode: Mode::Exclusive,
+            ttl,
+            owner,
+            queue: false,
+            fence_floor: None,
+        }
+    }
+}
+
+/// What came of an attempt. Contention is a value, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the engine and combinators must handle each outcome")]
+pub enum Attempt {
+    /// The claim holds the lock.
+    Acquired {
+        /// Higher than every earlier one of the key.
+        fence: Fence,
+        /// The lease the store runs.
+        lease: Lease,
+    },
+    /// Others hold it or stand before this claim.
+    Held {
+        /// Who, as far as one step can tell; may be empty.
+        holders: Vec<Holder>,
+        /// When the earliest holder's lease ends unless renewed.
+        retry_in: Option<Duration>,
+        /// How many stand before this claim in the store's line.
+        ahead: Option<u64>,
+    },
+}
+
+/// What became of one claim in [`Backend::keep`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the engine and combinators must handle each outcome")]
+pub enum Kept {
+    /// It still holds, with this lease.
+    Renewed {
+        /// The lease the store runs now.
+        lease: Lease,
+    },
+    /// It still waits; zero ahead means that it is its turn.
+    Queued {
+        /// How many stand before it.
+        ahead: u64,
+    },
+    /// The store knows no such claim, or it has expired.
+    Gone,
+}
+
+/// What a release found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the engine and combinators must handle each outcome")]
+pub enum Release {
+    /// The token held the lock, or stood in line, and does no more.
+    Released,
+    /// The token held nothing.
+    NotHeld,
+}
+
+/// What a waiter needs to know of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the engine and combinators must handle each outcome")]
+pub enum Peek {
+    /// An attempt may succeed now.
+    Free,
+    /// It would not.
+    Held {
+        /// When the earliest holder's lease ends unless renewed.
+        retry_in: Option<Duration>,
+    },
+}
+
+/// Who holds a key and how many wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyState {
+    /// The lock's name.
+    pub key: String,
+    /// Everyone who holds it now.
+    pub holders: Vec<Holder>,
+    /// How many wait in the store's line; waiters that only poll are not seen by the store.
+    pub waiting: u64,
+}
+
+impl KeyState {
+    /// Describes `key`.
+    pub fn new(key: impl Into<String>, holders: Vec<Holder>, waiting: u64) -> Self {
+        Self { key: key.into(), holders, waiting }
+    }
+
+    /// Tells whether anybody holds the key.
+    pub fn is_locked(&self) -> bool {
+        !self.holders.is_empty()
+    }
+}
+
+/// Where a listing goes on; opaque to all but its backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "an opaque string")]
+pub struct Cursor(pub String);
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "backends build it")]
+pub struct Page {
+    /// The keys, in byte order.
+    pub items: Vec<KeyState>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Cursor>,
+}
+
+/// How to take a lock away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Eviction {
+    /// This lock only, if the store can; a session store asks the holder first.
+    #[default]
+    LockOnly,
+    /// End the holder's whole session at once, with all its other locks.
+    EndSession,
+}
+
+/// What an eviction did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evicted {
+    /// How many holders of the key lost it.
+    pub holders: u64,
+    /// How many other locks went with their sessions.
+    pub others: u64,
+}
+
+impl Evicted {
+    /// Reports what an eviction did.
+    pub const fn new(holders: u64, others: u64) -> Self {
+        Self { holders, others }
+    }
+}
+
+/// A cheap way for a backend to say "look again". It never blocks and may be given from any thread.
+#[derive(Clone, Debug)]
+pub struct Hint(Waker);
+
+impl Hint {
+    /// Makes a hint that wakes `waker`.
+    pub fn new(waker: Waker) -> Self {
+        Self(waker)
+    }
+
+    /// Gives the hint. Repeating it is harmless.
+    pub fn give(&self) {
+        self.0.wake_by_ref();
+    }
+}
+
+/// Keeps a hint armed while it lives.
+pub struct Watch(Option<Box<dyn Any + Send + Sync>>);
+
+impl Watch {
+    /// Keeps `subscription` until this watch is dropped; its `Drop` disarms the hint.
+    pub fn new(subscription: impl Any + Send + Sync) -> Self {
+        Self(Some(Box::new(subscription)))
+    }
+
+    /// Says that there will be no hints.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+}
+
+impl Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Watch(armed)" } else { "Watch(none)" })
+    }
+}
+
+/// Shares a backend between engines, and lets a combinator hold several.
+pub type SharedBackend = Arc<dyn Backend>;

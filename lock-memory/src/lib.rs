@@ -1,0 +1,1 @@
+//! Locks in memory: the reference backend and the test double.

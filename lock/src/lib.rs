@@ -1,0 +1,1 @@
+//! One lock API over the stores people already run.
