@@ -1,15 +1,22 @@
 //! The table of cases: first the steps of a store, then what users see through the engine.
 
+mod admin;
+mod cancel;
 mod evict;
 mod exclusion;
 mod faults;
 mod fence;
+mod guard;
 mod keys;
 mod lease;
 mod line;
 mod reads;
+mod reentry;
 mod repeat;
+mod section;
+mod time;
 mod token;
+mod wait;
 mod watch;
 
 use crate::Case;
@@ -31,4 +38,11 @@ const TABLES: &[&[Case]] = &[
     line::CASES,
     watch::CASES,
     faults::CASES,
+    wait::CASES,
+    cancel::CASES,
+    guard::CASES,
+    time::CASES,
+    reentry::CASES,
+    section::CASES,
+    admin::CASES,
 ];

@@ -1,5 +1,6 @@
 //! What a case gets to work with.
 
+use std::fmt::Debug;
 use std::slice;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,19 +11,31 @@ use lock_core::Backend;
 use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Clock;
+use lock_core::Engine;
+use lock_core::EngineOptions;
+use lock_core::Error;
+use lock_core::ErrorKind;
 use lock_core::Eviction;
 use lock_core::Fence;
 use lock_core::Kept;
 use lock_core::KeyState;
 use lock_core::Lease;
 use lock_core::LeaseKind;
+use lock_core::LockGuard;
 use lock_core::LockKey;
+use lock_core::LockOptions;
+use lock_core::LockProvider as _;
 use lock_core::Owner;
+use lock_core::Profile;
+use lock_core::Result;
 use lock_core::SharedBackend;
+use lock_core::TryLock;
+use lock_core::Wakeup;
 
 use crate::Failure;
 use crate::Fault;
 use crate::Fixture;
+use crate::Link;
 use crate::Outcome;
 use crate::Tap;
 
@@ -76,6 +89,32 @@ impl Cx {
         Ok(Arc::new(Tap::new(self.client().await?)))
     }
 
+    /// Puts an engine over a new client.
+    pub(crate) async fn engine(&self) -> Outcome<Engine> {
+        self.engine_over(self.client().await?)
+    }
+
+    pub(crate) fn engine_over(&self, backend: SharedBackend) -> Outcome<Engine> {
+        Ok(Engine::new(backend, self.options())?)
+    }
+
+    /// Lets an engine connect by itself, so that all I/O is on its own thread.
+    pub(crate) async fn connected(&self) -> Outcome<Engine> {
+        let cx = self.clone();
+        let connect = async move { cx.fixture.connect(&cx.namespace).await };
+        Ok(Engine::connect(connect, self.options()).await?)
+    }
+
+    fn options(&self) -> EngineOptions {
+        EngineOptions::new().prefix(&*self.namespace)
+    }
+
+    /// Puts an engine over a link that can be disturbed.
+    pub(crate) async fn proxied(&self) -> Outcome<(Engine, Arc<dyn Link>)> {
+        let (backend, link) = self.fixture.proxied(&self.namespace).await?;
+        Ok((self.engine_over(backend)?, link))
+    }
+
     pub(crate) async fn fault(&self, fault: Fault) -> Outcome {
         self.fixture.fault(&self.namespace, fault).await.map_err(Failure::skipped)
     }
@@ -119,6 +158,38 @@ impl Cx {
         }
         Ok(())
     }
+}
+
+pub(crate) fn opts() -> LockOptions {
+    LockOptions::new()
+}
+
+/// Locks, with patience.
+pub(crate) async fn lock(engine: &Engine, key: &str, options: LockOptions) -> Outcome<LockGuard> {
+    let options = if options.wait.is_none() { options.wait(ms(10_000)) } else { options };
+    Ok(engine.lock(key, &options).await?)
+}
+
+/// Tries and must find the key held.
+pub(crate) async fn excluded(engine: &Engine, key: &str) -> Outcome {
+    match engine.try_lock(key, &opts()).await? {
+        TryLock::Held(_) => Ok(()),
+        TryLock::Acquired(guard) => Err(Failure::new(format!("a second guard: {guard:?}"))),
+    }
+}
+
+/// Takes the error that a call must end with.
+#[track_caller]
+pub(crate) fn failed<T: Debug>(result: Result<T>, kind: ErrorKind) -> Outcome<Error> {
+    match result {
+        Err(error) if error.kind() == kind => Ok(error),
+        other => Err(Failure::new(format!("expected {kind:?}, got {other:?}"))),
+    }
+}
+
+/// Within what time a waiter has to get a key that became free.
+pub(crate) fn wake_bound(profile: &Profile) -> Duration {
+    if profile.wakeup == Wakeup::Push { SLACK } else { profile.poll.max + SLACK }
 }
 
 /// Attempts and must succeed.

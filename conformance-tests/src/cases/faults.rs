@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use lock_core::Backend as _;
 use lock_core::Claim;
 use lock_core::Error;
 use lock_core::ErrorKind;

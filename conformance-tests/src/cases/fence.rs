@@ -81,7 +81,8 @@ async fn rises_over_force_unlock(cx: Cx) -> Outcome {
     let (mut fence, _) = acquire(&*first, &claim).await?;
     for _ in 0..3 {
         second.evict(&claim.key, Eviction::LockOnly).await?;
-        fence = above(&second, &cx, fence).await?;
+        // A new client each time: a session may only learn of its own eviction by keeping.
+        fence = above(&cx.client().await?, &cx, fence).await?;
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ async fn rises_over_a_delete_by_hand(cx: Cx) -> Outcome {
     let client = cx.client().await?;
     let (fence, _) = acquire(&*client, &cx.claim("a")).await?;
     cx.fault(Fault::Forget).await?;
-    above(&client, &cx, fence).await.map(drop)
+    above(&cx.client().await?, &cx, fence).await.map(drop)
 }
 
 async fn rises_over_a_restart(cx: Cx) -> Outcome {
