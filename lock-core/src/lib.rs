@@ -5,10 +5,14 @@
 
 mod backend;
 mod clock;
+
 mod connect_url;
 mod driver;
 mod duration;
+mod engine;
 mod error;
+mod ext;
+mod guard;
 mod handle;
 mod holder;
 mod identity;
@@ -18,6 +22,7 @@ mod mode;
 mod nearest;
 mod options;
 mod profile;
+mod provider;
 
 pub use async_trait::async_trait;
 pub use backend::Attempt;
@@ -45,9 +50,17 @@ pub use driver::Connecting;
 pub use driver::Driver;
 pub use driver::Param;
 pub use duration::parse_duration;
+pub use engine::Background;
+pub use engine::Engine;
+pub use engine::EngineOptions;
 pub use error::Error;
 pub use error::ErrorKind;
 pub use error::Result;
+pub use ext::LockProviderExt;
+pub use ext::Run;
+pub use guard::Hold;
+pub use guard::LockGuard;
+pub use guard::Loss;
 pub use handle::Handle;
 pub use holder::Holder;
 pub use identity::Fence;
@@ -69,3 +82,5 @@ pub use profile::LeaseKind;
 pub use profile::PollPlan;
 pub use profile::Profile;
 pub use profile::Wakeup;
+pub use provider::LockProvider;
+pub use provider::TryLock;
