@@ -8,7 +8,10 @@ use lock_core::nearest;
 use crate::config::refused;
 
 /// The drivers that are compiled in, one per feature.
-pub const DRIVERS: &[Driver] = &[];
+pub const DRIVERS: &[Driver] = &[
+    #[cfg(feature = "memory")]
+    lock_memory::DRIVER,
+];
 
 /// A backend that this or a later version can have.
 pub(crate) struct Backend {
