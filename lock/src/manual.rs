@@ -5,3 +5,6 @@ pub mod configuration {}
 
 #[doc = include_str!("manual/errors.md")]
 pub mod errors {}
+
+#[cfg(test)]
+mod tests;
