@@ -9,7 +9,7 @@ use lock::ErrorKind;
 use lock::LockOptions;
 
 fn yaml(text: &str) -> Config {
-    Config::parse(text, "yaml").unwrap()
+    Config::parse(text, "yaml").expect("the configuration of a test is valid")
 }
 
 #[tokio::test]
