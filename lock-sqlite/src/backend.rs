@@ -27,8 +27,8 @@ use lock_core::async_trait;
 
 use crate::boot::Boot;
 use crate::client::Client;
-use crate::client::Kind;
 use crate::config::SqliteConfig;
+use crate::core::Kind;
 use crate::fs::Place;
 use crate::statements;
 use crate::store::PURGE_ROWS;
@@ -112,7 +112,7 @@ impl Backend for Sqlite {
         self.check(claim)?;
         let lease = Lease { since: self.client.boot().instant(), ttl: self.ttl(claim) };
         let claim = claim.clone();
-        self.client.call(Kind::Step, move |store| store.attempt(&claim, lease)).await
+        self.client.step(move |store| store.attempt(&claim, lease)).await
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
@@ -126,7 +126,7 @@ impl Backend for Sqlite {
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
         let claim = claim.clone();
-        self.client.call(Kind::Step, move |store| store.release(&claim)).await
+        self.client.step(move |store| store.release(&claim)).await
     }
 
     async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {

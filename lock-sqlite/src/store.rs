@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use lock_core::Attempt;
 use lock_core::Claim;
@@ -26,6 +27,7 @@ use rusqlite::params;
 use rusqlite::types::Value;
 
 use crate::boot::Boot;
+use crate::config::SqliteConfig;
 use crate::error::During;
 use crate::error::classify;
 use crate::row::Row;
@@ -39,13 +41,47 @@ pub(crate) struct Store {
     connection: Connection,
     sql: Statements,
     boot: Boot,
+    has_log: bool,
+    busy_timeout: Duration,
     /// Whether a step since the last [`take_freed`](Self::take_freed) freed a key.
     freed: Cell<bool>,
 }
 
 impl Store {
-    pub(crate) fn new(connection: Connection, sql: Statements, boot: Boot) -> Self {
-        Self { connection, sql, boot, freed: Cell::new(false) }
+    pub(crate) fn new(connection: Connection, config: &SqliteConfig, boot: Boot) -> Result<Self> {
+        let journal = connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+        let journal: String = journal.map_err(|failure| classify(failure, During::Step))?;
+        Ok(Self {
+            has_log: journal == "wal",
+            connection,
+            sql: Statements::new(&config.table),
+            boot,
+            busy_timeout: config.busy_timeout,
+            freed: Cell::new(false),
+        })
+    }
+
+    /// Tells whether commits go to a write-ahead log, so that they need no sync.
+    pub(crate) fn has_log(&self) -> bool {
+        self.has_log
+    }
+
+    /// Runs `work` so that it fails at once where it would wait for another process.
+    pub(crate) fn without_waiting<T>(&self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        self.wait_at_most(Duration::ZERO)?;
+        let outcome = work(self);
+        self.wait_at_most(self.busy_timeout)?;
+        outcome
+    }
+
+    fn wait_at_most(&self, limit: Duration) -> Result<()> {
+        let set = self.connection.busy_timeout(limit);
+        set.map_err(|failure| classify(failure, During::Step))
+    }
+
+    /// Copies the log into the database as far as readers allow. What cannot be copied now is next time.
+    pub(crate) fn checkpoint(&self) {
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
 
     /// Tells whether waiters have something to hear of, once.
