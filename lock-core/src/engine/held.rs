@@ -346,11 +346,10 @@ impl Held {
         let last = self.guards.fetch_sub(1, Ordering::AcqRel) == 1;
         let left = (self.acquired_at + self.min_hold).saturating_since(now);
         let linger = last && !left.is_zero();
-        let mut state = self.state();
-        state.term.tick(now);
-        if let Phase::Lost(loss) = state.term.phase() {
-            return Leaving::Lost(loss);
-        }
+        let mut state = match self.live(now) {
+            Ok(state) => state,
+            Err(loss) => return Leaving::Lost(loss),
+        };
         if !last {
             return Leaving::Shared;
         }
@@ -361,6 +360,23 @@ impl Held {
         drop(state);
         self.retire();
         if linger { Leaving::Linger(left) } else { Leaving::Last }
+    }
+
+    /// The state at `now` unless the hold is lost. A loss, or a risk, that the clock has not seen yet
+    /// is told here, for the clock will find nothing new.
+    fn live(&self, now: BootInstant) -> Result<MutexGuard<'_, State>, Loss> {
+        let mut state = self.state();
+        let tick = state.term.tick(now);
+        let phase = state.term.phase();
+        if tick.changed {
+            drop(state);
+            self.changed.notify_waiters();
+            if let Phase::Lost(loss) = phase {
+                self.lost(loss);
+            }
+            state = self.state();
+        }
+        if let Phase::Lost(loss) = state.term.phase() { Err(loss) } else { Ok(state) }
     }
 
     /// Whether a minimum hold needs this process, because the lock ends with its session.
@@ -415,11 +431,10 @@ impl Held {
     }
 
     fn leave_detached(&self) -> Option<Loss> {
-        let mut state = self.state();
-        state.term.tick(self.now());
-        if let Phase::Lost(loss) = state.term.phase() {
-            return Some(loss);
-        }
+        let mut state = match self.live(self.now()) {
+            Ok(state) => state,
+            Err(loss) => return Some(loss),
+        };
         state.term.finish(Phase::Released);
         drop(state);
         self.retire();
