@@ -259,7 +259,7 @@ impl Held {
             return;
         }
         self.changed.notify_waiters();
-        if before == Phase::AtRisk {
+        if after == Phase::AtRisk {
             // Back to safety, perhaps: the timer stands at the old deadline.
             self.look_at_the_clock();
         }

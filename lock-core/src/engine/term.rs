@@ -140,6 +140,8 @@ impl Term {
     /// lease lasts.
     pub(crate) fn kept(&mut self, outcome: Option<Kept>, now: BootInstant) {
         self.keeping = false;
+        // What has been seen as invalid stays so, also if the clock's thread is late.
+        self.tick(now);
         if self.over() {
             return;
         }
@@ -239,6 +241,14 @@ mod tests {
         term.tick(at(10));
         term.kept(Some(Kept::Renewed { lease: Lease { since: at(9), ttl: SECOND * 10 } }), at(11));
         term.tick(at(11));
+        assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
+    }
+
+    #[test]
+    fn a_renewal_that_comes_before_the_clock_but_after_the_deadline_revives_nothing() {
+        let mut term = term();
+        assert!(term.begin_keep());
+        term.kept(Some(Kept::Renewed { lease: Lease { since: at(9), ttl: SECOND * 10 } }), at(11));
         assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
     }
 
