@@ -192,7 +192,7 @@ impl Held {
     fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
         self.retire();
-        let (shared, claim) = (self.shared.clone(), self.claim.clone());
+        let (shared, claim) = (self.shared.clone(), self.keep_claim());
         self.shared.executor.spawn_debt(async move {
             // Logged here because a log may block, and the clock thread must not.
             let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
@@ -333,7 +333,7 @@ impl Held {
     pub(crate) fn release_in_background(self: &Arc<Self>) {
         match self.leave() {
             Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.claim.clone()),
+            Leaving::Last => self.shared.release_later(self.keep_claim()),
             Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
             Leaving::Linger(left) => {
                 self.shared.executor.spawn_debt(drop_result(shorten(self.clone(), left)));
@@ -399,7 +399,7 @@ impl Held {
             sleep.await;
             if held.state().term.finish(Phase::Released) {
                 held.retire();
-                held.shared.release_later(held.claim.clone());
+                held.shared.release_later(held.keep_claim());
             }
         });
     }

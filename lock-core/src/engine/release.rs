@@ -40,7 +40,7 @@ pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
         unsure |= error.is_ambiguous();
         let delay = delays.next().filter(|_| error.is_retryable());
         let Some(delay) = delay else {
-            shared.release_later(claim.clone());
+            shared.release_later(held.keep_claim());
             return Err(unconfirmed(&error));
         };
         shared.clock().sleep(delay).await;
