@@ -10,6 +10,7 @@ use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Kept;
+use crate::LeaseKind;
 use crate::Release;
 use crate::Result;
 
@@ -21,7 +22,7 @@ const RETRY: Backoff =
 /// the background: nobody should wait for seconds for something that the TTL ends anyway.
 const PATIENCE: usize = 2;
 
-/// Releases beyond the TTL are pointless on a store with leases, and harmless on any.
+/// The longest a release is repeated; a session that could not be spoken to for so long has ended.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Releases a hold that is over for its guards, and confirms it.
@@ -73,7 +74,7 @@ async fn release_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
 
 /// Releases until it is certain, or until the TTL has done it.
 pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
-    let give_up = shared.now() + claim.ttl.min(LONGEST);
+    let give_up = shared.now() + patience(&shared, claim.ttl);
     let mut delays = RETRY.delays();
     loop {
         let Err(error) = release_once(&shared, &claim).await else { return };
@@ -84,6 +85,14 @@ pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
             return;
         }
         shared.clock().sleep(delay).await;
+    }
+}
+
+/// How long a release is worth repeating: on a store with leases the TTL does it, on a session nothing.
+fn patience(shared: &Shared, ttl: Duration) -> Duration {
+    match shared.profile.lease {
+        LeaseKind::PerLock => ttl.min(LONGEST),
+        LeaseKind::Session => LONGEST,
     }
 }
 
