@@ -43,15 +43,15 @@ use lock_core::Watch;
 use lock_core::async_trait;
 use tokio::runtime::Handle;
 
-pub const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-pub const fn ms(millis: u64) -> Duration {
+pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// A call to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Op {
+pub(crate) enum Op {
     Attempt,
     Keep,
     Release,
@@ -63,7 +63,7 @@ pub enum Op {
 
 /// What happens to the next call of a kind; without an order, the store does as it should.
 #[derive(Clone, Debug)]
-pub enum Order {
+pub(crate) enum Order {
     /// As it should.
     Obey,
     /// Nothing is done, and it never answers.
@@ -82,8 +82,8 @@ pub enum Order {
 
 /// The store.
 #[derive(Debug)]
-pub struct Scripted {
-    pub profile: Profile,
+pub(crate) struct Scripted {
+    pub(crate) profile: Profile,
     clock: Clock,
     inner: Mutex<Inner>,
 }
@@ -106,12 +106,12 @@ struct Row {
 }
 
 impl Scripted {
-    pub fn new(hand: &ManualClock) -> Self {
+    pub(crate) fn new(hand: &ManualClock) -> Self {
         Self { profile: Profile::new("scripted"), clock: hand.clock(), inner: Mutex::default() }
     }
 
     /// A store where locks do not end by themselves.
-    pub fn session(hand: &ManualClock) -> Self {
+    pub(crate) fn session(hand: &ManualClock) -> Self {
         let mut store = Self::new(hand);
         store.profile.lease = LeaseKind::Session;
         store
@@ -122,34 +122,34 @@ impl Scripted {
     }
 
     /// Orders what the next call without an order does.
-    pub fn order(&self, op: Op, order: Order) {
+    pub(crate) fn order(&self, op: Op, order: Order) {
         self.inner().orders.entry(op).or_default().push_back(order);
     }
 
     /// Orders what every call does that has no order of its own; [`Order::Obey`] ends it.
-    pub fn always(&self, op: Op, order: Order) {
+    pub(crate) fn always(&self, op: Op, order: Order) {
         self.inner().always.insert(op, order);
     }
 
     /// How often `op` was called.
-    pub fn calls(&self, op: Op) -> usize {
+    pub(crate) fn calls(&self, op: Op) -> usize {
         self.inner().log.iter().filter(|(called, _)| *called == op).count()
     }
 
     /// All calls in order.
-    pub fn log(&self) -> Vec<(Op, Option<Token>)> {
+    pub(crate) fn log(&self) -> Vec<(Op, Option<Token>)> {
         self.inner().log.clone()
     }
 
     /// Whether somebody holds `key` now.
-    pub fn is_held(&self, key: &str) -> bool {
+    pub(crate) fn is_held(&self, key: &str) -> bool {
         let now = self.clock.now();
         let key = LockKey::new(key).expect("a good key");
         self.inner().rows.get(&key).is_some_and(|row| row.until > now)
     }
 
     /// Lets somebody else take `key` for `ttl`.
-    pub fn occupy(&self, key: &str, ttl: Duration) {
+    pub(crate) fn occupy(&self, key: &str, ttl: Duration) {
         let key = LockKey::new(key).expect("a good key");
         let (token, until) = (Token::random(), self.clock.now() + ttl);
         let row = Row { token, fence: Fence::new(1).expect("a good fence"), until };
@@ -157,12 +157,12 @@ impl Scripted {
     }
 
     /// Frees `key` without telling anybody.
-    pub fn vacate(&self, key: &str) {
+    pub(crate) fn vacate(&self, key: &str) {
         self.inner().rows.remove(&LockKey::new(key).expect("a good key"));
     }
 
     /// Gives all hints that were ever armed.
-    pub fn hint(&self) {
+    pub(crate) fn hint(&self) {
         let hints = self.inner().hints.clone();
         hints.iter().for_each(Hint::give);
     }
@@ -249,7 +249,7 @@ impl Scripted {
 }
 
 /// A failure that may pass and surely did nothing.
-pub fn refused() -> Error {
+pub(crate) fn refused() -> Error {
     Error::new(ErrorKind::Unavailable, "connection refused")
 }
 
@@ -330,7 +330,7 @@ impl Backend for Scripted {
 }
 
 /// An engine over `store` in virtual time, on the test's own runtime.
-pub fn engine(store: &Arc<Scripted>, hand: &ManualClock) -> Engine {
+pub(crate) fn engine(store: &Arc<Scripted>, hand: &ManualClock) -> Engine {
     let options = EngineOptions::new()
         .clock(hand.clock())
         .background(Background::Runtime(Handle::current()));
@@ -338,12 +338,12 @@ pub fn engine(store: &Arc<Scripted>, hand: &ManualClock) -> Engine {
 }
 
 /// A hand on virtual time, a store and an engine over it.
-pub fn setup() -> (ManualClock, Arc<Scripted>, Engine) {
+pub(crate) fn setup() -> (ManualClock, Arc<Scripted>, Engine) {
     setup_with(Scripted::new)
 }
 
 /// As [`setup`], over another store.
-pub fn setup_with(
+pub(crate) fn setup_with(
     make: impl FnOnce(&ManualClock) -> Scripted,
 ) -> (ManualClock, Arc<Scripted>, Engine) {
     let hand = Clock::manual();
@@ -353,11 +353,11 @@ pub fn setup_with(
 }
 
 /// A TTL of 10 s and no wait.
-pub fn plain() -> LockOptions {
+pub(crate) fn plain() -> LockOptions {
     LockOptions::new().ttl(SECOND * 10).wait(Duration::ZERO)
 }
 
 /// Lets all tasks come to rest while time stands still.
-pub async fn rest(hand: &ManualClock) {
+pub(crate) async fn rest(hand: &ManualClock) {
     hand.advance(Duration::ZERO).await;
 }
