@@ -331,9 +331,8 @@ impl Backend for Scripted {
 
 /// An engine over `store` in virtual time, on the test's own runtime.
 pub(crate) fn engine(store: &Arc<Scripted>, hand: &ManualClock) -> Engine {
-    let options = EngineOptions::new()
-        .clock(hand.clock())
-        .background(Background::Runtime(Handle::current()));
+    let options =
+        EngineOptions::new().clock(hand.clock()).background(Background::Runtime(Handle::current()));
     Engine::new(store.clone(), options).expect("good options")
 }
 
