@@ -179,7 +179,7 @@ impl Engine {
 
     async fn release_handle(&self, handle: &Handle) -> Result<()> {
         let claim = self.claim_of(handle, self.0.options.ttl)?;
-        match self.0.repeated("release", || self.0.backend.release(&claim)).await? {
+        match release::release_patiently(&self.0, &claim).await? {
             Release::Released => Ok(()),
             Release::NotHeld => Err(not_held()),
         }

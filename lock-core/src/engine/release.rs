@@ -27,23 +27,31 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Releases a hold that is over for its guards, and confirms it.
 pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
-    let (shared, claim) = (held.shared(), held.claim());
+    let shared = held.shared();
+    match release_patiently(shared, held.claim()).await {
+        Ok(Release::Released) => Ok(()),
+        Ok(Release::NotHeld) => Err(not_held_any_more()),
+        Err(error) => {
+            shared.release_later(held.keep_claim());
+            Err(unconfirmed(&error))
+        }
+    }
+}
+
+/// Releases as often as a caller has patience for.
+pub(crate) async fn release_patiently(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
     let mut delays = RETRY.delays().take(PATIENCE);
     let mut unsure = false;
     loop {
         let error = match release_once(shared, claim).await {
-            Ok(Release::Released) => return Ok(()),
             // An earlier try that seemed to fail did it.
-            Ok(Release::NotHeld) if unsure => return Ok(()),
-            Ok(Release::NotHeld) => return Err(not_held_any_more()),
+            Ok(Release::NotHeld) if unsure => return Ok(Release::Released),
+            Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
         unsure |= error.is_ambiguous();
         let delay = delays.next().filter(|_| error.is_retryable());
-        let Some(delay) = delay else {
-            shared.release_later(held.keep_claim());
-            return Err(unconfirmed(&error));
-        };
+        let Some(delay) = delay else { return Err(error) };
         shared.clock().sleep(delay).await;
     }
 }
@@ -65,7 +73,7 @@ fn unconfirmed(cause: &Error) -> Error {
 }
 
 async fn release_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
-    let released = shared.limited("unlock", shared.backend.release(claim)).await;
+    let released = shared.limited("release", shared.backend.release(claim)).await;
     if released.is_ok() {
         shared.waiters.wake_key(&claim.key);
     }
