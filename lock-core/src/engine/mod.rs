@@ -403,8 +403,9 @@ impl LockProvider for Engine {
         let evict = async {
             self.0.check_open()?;
             let key = self.0.parse_key(key)?;
-            let evicted =
-                self.0.repeated("force_unlock", || self.0.backend.evict(&key, how)).await?;
+            // Not repeated: after a lost reply it could hit the next holder.
+            let evict = self.0.backend.evict(&key, how);
+            let evicted = self.0.limited("force_unlock", evict).await?;
             self.0.waiters.wake_key(&key);
             Ok(evicted)
         };
