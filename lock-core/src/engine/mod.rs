@@ -164,6 +164,7 @@ impl Engine {
     }
 
     async fn renew_handle(&self, handle: &Handle, hold_for: Duration) -> Result<Duration> {
+        self.0.check_open()?;
         let ttl = self.0.parse_ttl(Some(hold_for))?;
         let claims = [self.claim_of(handle, ttl)?];
         let keep = || self.0.backend.keep(&claims);
@@ -178,6 +179,7 @@ impl Engine {
     }
 
     async fn release_handle(&self, handle: &Handle) -> Result<()> {
+        self.0.check_open()?;
         let claim = self.claim_of(handle, self.0.options.ttl)?;
         match release::release_patiently(&self.0, &claim).await? {
             Release::Released => Ok(()),
@@ -413,8 +415,11 @@ impl LockProvider for Engine {
     }
 
     async fn cleanup_expired(&self) -> Result<u64> {
-        self.0.check_open()?;
-        self.0.repeated("cleanup_expired", || self.0.backend.purge()).await
+        let purge = async {
+            self.0.check_open()?;
+            self.0.repeated("cleanup_expired", || self.0.backend.purge()).await
+        };
+        purge.await.map_err(|error| self.0.stamp(error, "cleanup_expired", None))
     }
 
     async fn renew(&self, handle: &Handle, hold_for: Duration) -> Result<Duration> {
