@@ -158,6 +158,11 @@ impl Held {
         }
     }
 
+    async fn is_over(&self) {
+        let over = BootInstant::from_nanos(0);
+        self.until(|term| (term.valid_until() == over).then_some(())).await;
+    }
+
     /// Counts one more guard, unless the hold is over.
     pub(crate) fn join(&self) -> bool {
         let more = |count| (count > 0).then_some(count + 1);
@@ -396,7 +401,10 @@ impl Held {
         let held = self.clone();
         let sleep = self.shared.clock().sleep(left);
         self.shared.executor.spawn_debt(async move {
-            sleep.await;
+            tokio::select! {
+                () = sleep => {}
+                () = held.is_over() => return,
+            }
             if held.state().term.finish(Phase::Released) {
                 held.retire();
                 held.shared.release_later(held.keep_claim());
@@ -405,8 +413,11 @@ impl Held {
     }
 
     /// Ends the hold because the provider shuts down.
+    ///
+    /// A minimum hold that nobody guards any more goes on, for the shutdown waits for it.
     pub(crate) fn close(&self) {
-        if self.state().term.finish(Phase::Lost(Loss::Closed)) {
+        let guarded = self.guards.load(Ordering::Acquire) > 0;
+        if guarded && self.state().term.finish(Phase::Lost(Loss::Closed)) {
             self.lost(Loss::Closed);
         }
     }
