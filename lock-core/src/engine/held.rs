@@ -334,14 +334,18 @@ impl Held {
         outcome.map_err(|error| self.stamp(error, "unlock"))
     }
 
+    pub(crate) fn min_hold_left(&self, now: BootInstant) -> Duration {
+        (self.acquired_at + self.min_hold).saturating_since(now)
+    }
+
     /// Lets one guard go without waiting for anything.
     pub(crate) fn release_in_background(self: &Arc<Self>) {
         match self.leave() {
             Leaving::Shared | Leaving::Lost(_) => {}
             Leaving::Last => self.shared.release_later(self.keep_claim()),
             Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
-            Leaving::Linger(left) => {
-                self.shared.executor.spawn_debt(drop_result(shorten(self.clone(), left)));
+            Leaving::Linger(_) => {
+                self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
             }
         }
     }
@@ -349,7 +353,7 @@ impl Held {
     fn leave(&self) -> Leaving {
         let now = self.now();
         let last = self.guards.fetch_sub(1, Ordering::AcqRel) == 1;
-        let left = (self.acquired_at + self.min_hold).saturating_since(now);
+        let left = self.min_hold_left(now);
         let linger = last && !left.is_zero();
         let mut state = match self.live(now) {
             Ok(state) => state,
@@ -394,7 +398,7 @@ impl Held {
             self.release_after(left);
             return Ok(());
         }
-        Call::new(&self.shared, shorten(self.clone(), left)).await
+        Call::new(&self.shared, shorten(self.clone())).await
     }
 
     fn release_after(self: &Arc<Self>, left: Duration) {

@@ -105,14 +105,19 @@ fn patience(shared: &Shared, ttl: Duration) -> Duration {
 }
 
 /// Shortens the lease of a hold that is over for its guards to what its minimum hold leaves.
-pub(crate) async fn shorten(held: Arc<Held>, left: Duration) -> Result<()> {
+pub(crate) async fn shorten(held: Arc<Held>) -> Result<()> {
     let shared = held.shared();
     // A renewal on its way would lengthen the lease again if it came second.
     held.keep_is_over().await;
-    let claim = Claim { ttl: left.max(shared.profile.ttl_min), ..held.claim().clone() };
-    let claims = [claim];
-    match shared.limited("unlock", shared.backend.keep(&claims)).await?.first() {
-        Some(Kept::Renewed { .. }) => Ok(()),
+    let kept = shared.repeated("unlock", || keep_for_the_minimum(&held)).await?;
+    match shared.expect_answers(kept, 1)?[..] {
+        [Kept::Renewed { .. }] => Ok(()),
         _ => Err(not_held_any_more()),
     }
+}
+
+async fn keep_for_the_minimum(held: &Held) -> Result<Vec<Kept>> {
+    let shared = held.shared();
+    let ttl = held.min_hold_left(shared.now()).max(shared.profile.ttl_min);
+    shared.backend.keep(&[Claim { ttl, ..held.claim().clone() }]).await
 }
