@@ -420,8 +420,11 @@ impl Held {
     ///
     /// A minimum hold that nobody guards any more goes on, for the shutdown waits for it.
     pub(crate) fn close(&self) {
-        let guarded = self.guards.load(Ordering::Acquire) > 0;
-        if guarded && self.state().term.finish(Phase::Lost(Loss::Closed)) {
+        let unguarded = self.guards.load(Ordering::Acquire) == 0;
+        if unguarded && self.keeps_to_the_end() && !self.min_hold_left(self.now()).is_zero() {
+            return;
+        }
+        if self.state().term.finish(Phase::Lost(Loss::Closed)) {
             self.lost(Loss::Closed);
         }
     }
