@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lock_core::Engine;
-use lock_core::LockProvider as _;
 use lock_core::LockProviderExt as _;
 use lock_core::SharedBackend;
 
@@ -14,6 +12,7 @@ use crate::Outcome;
 use crate::Tap;
 use crate::Weather;
 use crate::case::cases;
+use crate::cx::Provider;
 use crate::cx::drop_after;
 use crate::cx::free;
 use crate::cx::lock;
@@ -42,7 +41,7 @@ const POLLS: usize = 12;
 
 /// An engine on a slow line, so that each call is an await of its own, and a look from outside.
 struct Bench {
-    engine: Engine,
+    engine: Provider,
     tap: Arc<Tap>,
     outside: SharedBackend,
     cx: Cx,
@@ -120,7 +119,7 @@ async fn extend(cx: Cx) -> Outcome {
     let bench = Bench::new(&cx).await?;
     for polls in 0..POLLS {
         let guard = lock(&bench.engine, "a", opts().ttl(ms(20_000))).await?;
-        drop(drop_after(guard.extend(ms(40_000)), polls).await);
+        drop(drop_after(bench.engine.extend(&guard, ms(40_000)), polls).await);
         check!(guard.is_valid() && guard.valid_for() <= ms(40_000), "{guard:?}");
         guard.unlock().await?;
         bench.is_clean().await?;
@@ -132,7 +131,7 @@ async fn unlock(cx: Cx) -> Outcome {
     let bench = Bench::new(&cx).await?;
     for polls in 0..POLLS {
         let guard = lock(&bench.engine, "a", opts()).await?;
-        drop(drop_after(guard.unlock(), polls).await);
+        drop(drop_after(bench.engine.unlock(guard), polls).await);
         bench.is_clean().await?;
     }
     bench.is_whole().await

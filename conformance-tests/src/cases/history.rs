@@ -6,16 +6,15 @@ use std::sync::PoisonError;
 
 use futures_util::future::join_all;
 use lock_core::BootInstant;
-use lock_core::Engine;
 use lock_core::ErrorKind;
 use lock_core::Eviction;
 use lock_core::LockGuard;
-use lock_core::LockProvider as _;
 
 use crate::Cx;
 use crate::Outcome;
 use crate::case::cases;
 use crate::check;
+use crate::cx::Provider;
 use crate::cx::SLACK;
 use crate::cx::ms;
 use crate::cx::now;
@@ -37,7 +36,7 @@ cases! { "history":
 
 /// Locks and unlocks in a loop, as `process`, until `until`.
 pub(crate) async fn contend(
-    engine: &Engine,
+    engine: &Provider,
     key: &str,
     process: u64,
     until: BootInstant,
@@ -52,7 +51,7 @@ pub(crate) async fn contend(
 }
 
 async fn acquire(
-    engine: &Engine,
+    engine: &Provider,
     key: &str,
     process: u64,
     fair: bool,
@@ -97,7 +96,7 @@ impl Register {
 
 /// Runs `tasks` loops over the engines that write under the lock; returns what they recorded.
 async fn write_in_loops(
-    engines: &[Engine],
+    engines: &[Provider],
     tasks: u64,
     until: BootInstant,
 ) -> Outcome<Vec<Record>> {

@@ -1,7 +1,6 @@
 //! Other processes: killed, frozen, and in competition.
 
 use lock_core::LeaseKind;
-use lock_core::LockProvider as _;
 
 use crate::Cx;
 use crate::Failure;

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lock_core::Engine;
 use lock_core::ErrorKind;
-use lock_core::LockProvider as _;
 
 use crate::Cx;
 use crate::Link;
 use crate::Outcome;
 use crate::Weather;
 use crate::case::cases;
+use crate::cx::Provider;
 use crate::cx::SLACK;
 use crate::cx::excluded;
 use crate::cx::free;
@@ -35,9 +34,9 @@ cases! { "time":
 }
 
 struct Bad {
-    engine: Engine,
+    engine: Provider,
     link: Arc<dyn Link>,
-    other: Engine,
+    other: Provider,
     ttl: Duration,
 }
 

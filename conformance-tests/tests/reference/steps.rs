@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use conformance_tests::Probe;
@@ -27,6 +30,7 @@ use lock_core::Lease;
 use lock_core::LockKey;
 use lock_core::Page;
 use lock_core::Peek;
+use lock_core::PollPlan;
 use lock_core::Profile;
 use lock_core::Release;
 use lock_core::Result;
@@ -41,13 +45,17 @@ const PLACE: Duration = Duration::from_secs(5);
 
 /// What the store remembers.
 #[derive(Debug, Default)]
-pub(crate) struct Store(Mutex<State>);
+pub(crate) struct Store {
+    state: Mutex<State>,
+    clients: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct State {
     keys: BTreeMap<String, Slot>,
     watchers: Vec<Watcher>,
     watches: u64,
+    told: Vec<Hint>,
     eaten: bool,
 }
 
@@ -78,7 +86,17 @@ struct Watcher {
 
 impl Store {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no step panics while it has the store")
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one step, and gives its hints when the mutex is free again: wakers run code.
+    fn step<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let output = step(&mut state);
+        let told = std::mem::take(&mut state.told);
+        drop(state);
+        told.iter().for_each(Hint::give);
+        output
     }
 
     pub(crate) fn probe(&self, key: &LockKey, flaw: Option<Flaw>) -> Probe {
@@ -104,6 +122,7 @@ pub(crate) struct Steps {
     store: Arc<Store>,
     flaw: Option<Flaw>,
     profile: Profile,
+    number: u64,
 }
 
 impl Steps {
@@ -112,7 +131,14 @@ impl Steps {
         profile.fair = true;
         profile.wakeup = Wakeup::Push;
         profile.watches_holders = true;
-        Self { store, flaw, profile }
+        // As on a store that pushes, polling is only the last resort.
+        let (first, eager, max) = (Duration::from_secs(1), Duration::ZERO, Duration::from_secs(1));
+        profile.poll = PollPlan { first, eager, max };
+        if flaw == Some(Flaw::BatchOfOne) {
+            profile.batch = 1;
+        }
+        let number = store.clients.fetch_add(1, Ordering::Relaxed);
+        Self { store, flaw, profile, number }
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -128,6 +154,10 @@ impl Steps {
             Some(Flaw::OneLock) => "all".to_owned(),
             _ => name.to_owned(),
         }
+    }
+
+    fn revives(&self) -> bool {
+        self.has(Flaw::KeepRevives) || self.has(Flaw::KeepLingers)
     }
 
     fn repeats_the_dead(&self) -> bool {
@@ -154,7 +184,7 @@ impl Steps {
         if slot.held.as_ref().is_some_and(|held| held.until <= now) {
             let gone = slot.held.take();
             slot.forgot |= self.has(Flaw::FenceResetsOnExpiry);
-            if self.has(Flaw::KeepRevives) || self.has(Flaw::RepeatAfterExpiry) {
+            if self.revives() || self.has(Flaw::RepeatAfterExpiry) {
                 slot.released = gone.map(|held| (held.token, held.fence));
             }
         }
@@ -293,7 +323,7 @@ impl Steps {
             Some(Flaw::KeepIgnoresTtl) => now() + Duration::from_secs(60),
             _ => self.end(lease),
         };
-        if let Some((token, fence)) = slot.released.filter(|_| self.has(Flaw::KeepRevives))
+        if let Some((token, fence)) = slot.released.filter(|_| self.revives())
             && token == claim.token
             && slot.held.is_none()
         {
@@ -374,8 +404,9 @@ impl Steps {
 }
 
 impl State {
-    fn tell(&self, key: &str) {
-        self.watchers.iter().filter(|watcher| watcher.key == key).for_each(|w| w.hint.give());
+    fn tell(&mut self, key: &str) {
+        let told = self.watchers.iter().filter(|watcher| watcher.key == key);
+        self.told.extend(told.map(|watcher| watcher.hint.clone()));
     }
 }
 
@@ -404,6 +435,9 @@ impl Backend for Steps {
         }
         let drawn = self.has(Flaw::FenceDrawnFirst).then(|| self.draw(&name, claim));
         pause(drawn.map_or(0, |fence| fence % 3)).await;
+        if self.has(Flaw::Favourites) {
+            pause(self.number % 2 * 100).await;
+        }
         if self.has(Flaw::AttemptWaits) {
             let held = self.store.lock().keys.get(&name).is_some_and(|slot| slot.held.is_some());
             pause(if held { 3000 } else { 0 }).await;
@@ -426,7 +460,7 @@ impl Backend for Steps {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
-        Ok(self.release_step(&mut self.store.lock(), claim))
+        Ok(self.store.step(|state| self.release_step(state, claim)))
     }
 
     async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
@@ -438,7 +472,7 @@ impl Backend for Steps {
             }
             let retry_in = slot.held.as_ref().map(|held| held.until.saturating_since(now()));
             let free = slot.held.is_none() && slot.line.is_empty();
-            if free { Peek::Free } else { Peek::Held { retry_in } }
+            if free && !self.has(Flaw::PeekSaysHeld) { Peek::Free } else { Peek::Held { retry_in } }
         };
         let mut peeks: Vec<_> = keys.iter().map(&mut look).collect();
         if self.has(Flaw::PeekUnordered) {
@@ -494,13 +528,15 @@ impl Backend for Steps {
     }
 
     async fn evict(&self, key: &LockKey, _how: Eviction) -> Result<Evicted> {
-        let (mut state, name) = (self.store.lock(), self.name(key));
-        if self.has(Flaw::EvictTakesPrefix) {
-            for (_, slot) in state.keys.iter_mut().filter(|(key, _)| key.starts_with(&name)) {
-                slot.held = None;
+        let name = self.name(key);
+        Ok(self.store.step(|state| {
+            if self.has(Flaw::EvictTakesPrefix) {
+                for (_, slot) in state.keys.iter_mut().filter(|(key, _)| key.starts_with(&name)) {
+                    slot.held = None;
+                }
             }
-        }
-        Ok(self.evict_step(&mut state, &name))
+            self.evict_step(state, &name)
+        }))
     }
 
     async fn purge(&self) -> Result<u64> {
@@ -555,7 +591,11 @@ struct Armed {
 impl Drop for Armed {
     fn drop(&mut self) {
         let mut state = self.store.lock();
-        state.watchers.retain(|watcher| watcher.number != self.number);
+        let gone = state.watchers.extract_if(.., |watcher| watcher.number == self.number);
+        let gone: Vec<_> = gone.collect();
         state.eaten |= self.leaks;
+        drop(state);
+        // The last waker of a task may drop what else it holds, also of this store.
+        drop(gone);
     }
 }
