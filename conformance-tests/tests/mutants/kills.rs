@@ -199,10 +199,8 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
     ),
     (Flaw::GraceIgnored, &["guard::is_at_risk_a_grace_before_its_end"]),
     (Flaw::MaxHoldIgnored, &["guard::that_is_forgotten_ends"]),
-    (
-        Flaw::ReleaseAlwaysReleased,
-        &["guard::says_when_it_was_lost", "guard::becomes_a_handle_for_others"],
-    ),
+    (Flaw::LossHidden, &["guard::says_when_it_was_lost"]),
+    (Flaw::ReleaseAlwaysReleased, &["guard::becomes_a_handle_for_others"]),
     (
         Flaw::KeepSaysRenewed,
         &["guard::learns_of_a_force_unlock", "section::is_stopped_when_the_lock_is_lost"],

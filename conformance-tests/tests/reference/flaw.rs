@@ -101,6 +101,8 @@ pub(crate) enum Flaw {
     SmallTtlUntold,
     /// Every release says that it released.
     ReleaseAlwaysReleased,
+    /// Force unlock tells nobody, and every release says that it released.
+    LossHidden,
     /// A release does nothing.
     ReleaseDoesNothing,
     /// A release deletes what it does not find, for the next to stumble over.

@@ -4,6 +4,7 @@ mod client;
 mod flaw;
 mod provider;
 mod steps;
+mod store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(crate) use flaw::Flaw;
 use client::Client;
 use provider::FlawedProvider;
 use steps::Steps;
-use steps::Store;
+use store::Store;
 
 /// The model as a fixture, with a store for each namespace.
 pub(crate) struct ModelStore {

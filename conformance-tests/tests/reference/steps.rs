@@ -1,15 +1,9 @@
 //! The store's side of the model: each call is one step under one mutex.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use conformance_tests::Probe;
 use conformance_tests::async_trait;
 use lock_core::Attempt;
 use lock_core::Backend;
@@ -39,82 +33,15 @@ use lock_core::Wakeup;
 use lock_core::Watch;
 
 use super::Flaw;
+use super::store::Armed;
+use super::store::Held;
+use super::store::Slot;
+use super::store::State;
+use super::store::Store;
+use super::store::Watcher;
 
 /// How long a place in line lives without being refreshed, if its TTL is not shorter.
 const PLACE: Duration = Duration::from_secs(5);
-
-/// What the store remembers.
-#[derive(Debug, Default)]
-pub(crate) struct Store {
-    state: Mutex<State>,
-    clients: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    keys: BTreeMap<String, Slot>,
-    watchers: Vec<Watcher>,
-    watches: u64,
-    told: Vec<Hint>,
-    eaten: bool,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    held: Option<Held>,
-    line: Vec<Held>,
-    fence: u64,
-    released: Option<(Token, u64)>,
-    forgot: bool,
-    foreign: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    token: Token,
-    owner: String,
-    fence: u64,
-    until: BootInstant,
-}
-
-#[derive(Debug)]
-struct Watcher {
-    number: u64,
-    key: String,
-    hint: Hint,
-}
-
-impl Store {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes one step, and gives its hints when the mutex is free again: wakers run code.
-    fn step<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
-        let output = step(&mut state);
-        let told = std::mem::take(&mut state.told);
-        drop(state);
-        told.iter().for_each(Hint::give);
-        output
-    }
-
-    pub(crate) fn probe(&self, key: &LockKey, flaw: Option<Flaw>) -> Probe {
-        let state = self.lock();
-        let held = state.keys.get(key.as_str()).and_then(|slot| slot.held.as_ref());
-        let wrong = flaw == Some(Flaw::ShowsToken);
-        let token = held.map(|held| if wrong { Token::random() } else { held.token });
-        Probe { locked: held.is_some(), token }
-    }
-
-    pub(crate) fn forget(&self) {
-        self.lock().keys.clear();
-    }
-
-    pub(crate) fn corrupt(&self, key: &LockKey) {
-        self.lock().keys.entry(key.as_str().into()).or_default().foreign = true;
-    }
-}
 
 /// A connection to the store.
 #[derive(Debug)]
@@ -381,7 +308,10 @@ impl Steps {
         if (freed.is_some() || left) && !self.has(Flaw::HintsMissing) {
             state.tell(&name);
         }
-        let found = freed.is_some() || left || self.has(Flaw::ReleaseAlwaysReleased);
+        let found = freed.is_some()
+            || left
+            || self.has(Flaw::ReleaseAlwaysReleased)
+            || self.has(Flaw::LossHidden);
         if found { Release::Released } else { Release::NotHeld }
     }
 
@@ -394,19 +324,12 @@ impl Steps {
         } else if !self.has(Flaw::EvictDoesNothing) {
             let hit = slot.held.take().is_some();
             slot.forgot |= self.has(Flaw::FenceResetsOnEvict);
-            if !self.has(Flaw::EvictSilent) {
+            if !self.has(Flaw::EvictSilent) && !self.has(Flaw::LossHidden) {
                 state.tell(name);
             }
             return Evicted::new(u64::from(hit || self.has(Flaw::EvictOvercounts)), 0);
         }
         Evicted::new(1, 0)
-    }
-}
-
-impl State {
-    fn tell(&mut self, key: &str) {
-        let told = self.watchers.iter().filter(|watcher| watcher.key == key);
-        self.told.extend(told.map(|watcher| watcher.hint.clone()));
     }
 }
 
@@ -579,23 +502,5 @@ impl Backend for Steps {
 
     async fn close(&self) -> Result<()> {
         Ok(())
-    }
-}
-
-struct Armed {
-    store: Arc<Store>,
-    number: u64,
-    leaks: bool,
-}
-
-impl Drop for Armed {
-    fn drop(&mut self) {
-        let mut state = self.store.lock();
-        let gone = state.watchers.extract_if(.., |watcher| watcher.number == self.number);
-        let gone: Vec<_> = gone.collect();
-        state.eaten |= self.leaks;
-        drop(state);
-        // The last waker of a task may drop what else it holds, also of this store.
-        drop(gone);
     }
 }
