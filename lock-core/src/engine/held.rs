@@ -292,6 +292,8 @@ impl Held {
         }
         self.kept(outcome);
         self.look_at_the_clock();
+        // The keeper planned without this hold while it was being kept here.
+        self.shared.keeper.look_again();
         kept?;
         self.check()
     }
