@@ -283,6 +283,7 @@ impl Held {
         let now = self.now();
         self.state().term.change_ttl(ttl, now);
         self.look_at_the_clock();
+        self.changed.notify_waiters();
         let claims = [self.keep_claim()];
         let kept = self.shared.limited("extend", self.shared.backend.keep(&claims)).await;
         let outcome = kept.as_ref().ok().and_then(|kept| kept.first()).copied();
