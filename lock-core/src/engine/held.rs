@@ -285,7 +285,9 @@ impl Held {
         self.look_at_the_clock();
         self.changed.notify_waiters();
         let claims = [self.keep_claim()];
-        let kept = self.shared.limited("extend", self.shared.backend.keep(&claims)).await;
+        // No longer than a renewal: there is never a second one on its way.
+        let keep = self.shared.backend.keep(&claims);
+        let kept = self.shared.limited_to(self.keep_limit(), "extend", keep).await;
         let outcome = kept.as_ref().ok().and_then(|kept| kept.first()).copied();
         if self.renew == Renew::Never && matches!(outcome, Some(Kept::Renewed { .. })) {
             let end = self.shared.end_without_renewal(now + ttl);
