@@ -288,6 +288,7 @@ impl Held {
         // No longer than a renewal: there is never a second one on its way.
         let keep = self.shared.backend.keep(&claims);
         let kept = self.shared.limited_to(self.keep_limit(), "extend", keep).await;
+        let kept = kept.and_then(|kept| self.shared.expect_answers(kept, 1));
         let outcome = kept.as_ref().ok().and_then(|kept| kept.first()).copied();
         if self.renew == Renew::Never && matches!(outcome, Some(Kept::Renewed { .. })) {
             let end = self.shared.end_without_renewal(now + ttl);
