@@ -255,17 +255,17 @@ impl Held {
     pub(crate) fn kept(self: &Arc<Self>, outcome: Option<Kept>) {
         let now = self.now();
         let mut state = self.state();
-        let before = state.term.phase();
+        let (before, risk_before) = (state.term.phase(), state.term.at_risk_at());
         state.term.kept(outcome, now);
-        let after = state.term.phase();
+        let (after, risk_after) = (state.term.phase(), state.term.at_risk_at());
         drop(state);
         if let (Phase::Held | Phase::AtRisk, Phase::Lost(loss)) = (before, after) {
             self.lost(loss);
             return;
         }
         self.changed.notify_waiters();
-        if after == Phase::AtRisk {
-            // Back to safety, perhaps: the timer stands at the old deadline.
+        if after == Phase::AtRisk || risk_after < risk_before {
+            // Back to safety, perhaps, or a lease that the store shortened: the timer is stale.
             self.look_at_the_clock();
         }
     }
