@@ -42,6 +42,8 @@ pub(crate) struct Term {
     keep_at: BootInstant,
     /// A renewal is on its way; there is never a second one.
     keeping: bool,
+    /// Another renewal was asked for while one was on its way.
+    keep_again: bool,
 }
 
 /// What an instant brings.
@@ -62,7 +64,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 impl Term {
     pub(crate) fn new(lease: Lease, terms: Terms) -> Self {
-        Self { phase: Phase::Held, lease, terms, keep_at: lease.keep_at(), keeping: false }
+        let (phase, keep_at) = (Phase::Held, lease.keep_at());
+        Self { phase, lease, terms, keep_at, keeping: false, keep_again: false }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -123,8 +126,9 @@ impl Term {
         Some((self.keep_at, self.keep_at - slack.min(self.lease.ttl / 3 / EARLY)))
     }
 
-    /// Makes the next renewal due at once.
+    /// Makes the next renewal due at once; one on its way may have come before what was hinted at.
     pub(crate) fn keep_now(&mut self, now: BootInstant) {
+        self.keep_again |= self.keeping;
         self.keep_at = self.keep_at.min(now);
     }
 
@@ -152,7 +156,9 @@ impl Term {
             Some(Kept::Renewed { lease }) => {
                 self.lease = lease;
                 // A lease that is honestly old must not be renewed in a tight loop.
-                self.keep_at = lease.keep_at().max(now + self.retry_after());
+                let pause = now + self.retry_after();
+                let again = std::mem::take(&mut self.keep_again);
+                self.keep_at = if again { pause } else { lease.keep_at().max(pause) };
             }
             Some(Kept::Gone | Kept::Queued { .. }) => self.phase = Phase::Lost(Loss::Evicted),
             None => self.keep_at = now + self.retry_after(),
