@@ -5,8 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::Shared;
 use super::background::Debt;
+use super::call::Call;
 use super::held::Held;
 use super::held::Opening;
 use super::pace::Pace;
@@ -120,7 +123,7 @@ impl Acquire<'_> {
                 Flight::Landed(Ok(Attempt::Acquired { fence, lease })) => {
                     match self.admit(fence, lease) {
                         Ok(held) => {
-                            return Ok(TryLock::Acquired(hand_over(self.shared, held).await));
+                            return Ok(TryLock::Acquired(hand_over(self.shared, held)));
                         }
                         Err(error) => self.recover(error).await,
                     }
@@ -251,15 +254,20 @@ impl Acquire<'_> {
 }
 
 /// Makes the guard, and arms a hint for evictions where the store can tell at no cost.
-async fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
-    let guard = LockGuard::new(held.clone());
+fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
     if shared.profile.watches_holders {
-        let watch = shared.backend.watch(held.claim(), held.eviction_hint());
-        if let Ok(watch) = shared.limited("watch", watch).await {
-            held.keep_watch(watch);
-        }
+        // Armed at once if that takes no waiting, else in the background: nobody waits for a hint.
+        let _ = Call::new(shared, watch_holder(held.clone())).now_or_never();
     }
-    guard
+    LockGuard::new(held)
+}
+
+async fn watch_holder(held: Arc<Held>) {
+    let shared = held.shared();
+    let watch = shared.backend.watch(held.claim(), held.eviction_hint());
+    if let Ok(watch) = shared.limited("watch", watch).await {
+        held.keep_watch(watch);
+    }
 }
 
 fn came_too_late(lease: Lease) -> Error {

@@ -140,7 +140,10 @@ impl Held {
 
     /// Keeps a hint for evictions armed while the hold lasts.
     pub(crate) fn keep_watch(&self, watch: Watch) {
-        self.state().watch = Some(watch);
+        let mut state = self.state();
+        if !state.term.is_over() {
+            state.watch = Some(watch);
+        }
     }
 
     /// Completes when `test` finds what it looks for in the state.

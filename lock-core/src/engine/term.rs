@@ -80,13 +80,13 @@ impl Term {
         self.lease.ttl
     }
 
-    fn over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Lost(_) | Phase::Released)
     }
 
     /// The instant from which nobody may rely on the hold; boot once it is over.
     pub(crate) fn valid_until(&self) -> BootInstant {
-        if self.over() {
+        if self.is_over() {
             return BootInstant::from_nanos(0);
         }
         let lease = self.lease.valid_until(self.terms.granularity);
@@ -100,7 +100,7 @@ impl Term {
     /// Brings the phase up to `now`.
     pub(crate) fn tick(&mut self, now: BootInstant) -> Tick {
         let before = self.phase;
-        if !self.over() {
+        if !self.is_over() {
             if now >= self.valid_until() {
                 self.phase = Phase::Lost(Loss::Expired);
             } else if now >= self.at_risk_at() {
@@ -119,7 +119,7 @@ impl Term {
 
     /// When the next renewal is due and from when on it may be brought forward; `None` if none is.
     pub(crate) fn keep_due(&self) -> Option<(BootInstant, BootInstant)> {
-        if self.over() || self.keeping || !self.terms.keeps {
+        if self.is_over() || self.keeping || !self.terms.keeps {
             return None;
         }
         let slack = self.keep_at.saturating_since(self.lease.since) / EARLY;
@@ -134,7 +134,7 @@ impl Term {
 
     /// Marks a renewal as sent; false if one is on its way already or the hold is over.
     pub(crate) fn begin_keep(&mut self) -> bool {
-        let begins = !self.keeping && !self.over();
+        let begins = !self.keeping && !self.is_over();
         self.keeping |= begins;
         begins
     }
@@ -149,7 +149,7 @@ impl Term {
         self.keeping = false;
         // What has been seen as invalid stays so, also if the clock's thread is late.
         self.tick(now);
-        if self.over() {
+        if self.is_over() {
             return;
         }
         match outcome {
@@ -190,7 +190,7 @@ impl Term {
 
     /// Ends the hold; false if it had ended before.
     pub(crate) fn finish(&mut self, phase: Phase) -> bool {
-        let ends = !self.over();
+        let ends = !self.is_over();
         if ends {
             self.phase = phase;
         }
