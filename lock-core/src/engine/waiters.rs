@@ -247,8 +247,14 @@ async fn look(shared: &Arc<Shared>, keys: Vec<LockKey>) {
     for batch in keys.chunks(shared.profile.batch) {
         let peeks = shared.limited("peek", shared.backend.peek(batch)).await;
         let now = shared.now();
+        // Where looking can never succeed, trying has to do, and tells the caller what is wrong.
+        let hopeless = match &peeks {
+            Ok(peeks) => peeks.len() != batch.len(),
+            Err(error) => !error.is_retryable(),
+        };
         for (index, key) in batch.iter().enumerate() {
             let peek = peeks.as_ref().ok().and_then(|peeks| peeks.get(index)).copied();
+            let peek = if hopeless { Some(Peek::Free) } else { peek };
             shared.waiters.looked(key, peek, &shared.profile.poll, now);
         }
     }
