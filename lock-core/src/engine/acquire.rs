@@ -49,8 +49,16 @@ pub(crate) async fn acquire(
         seat = Some(place);
     }
     let pending = Pending::new(shared, request.claim.clone());
-    let call =
-        Acquire { shared, request, pace, began, pending, waiting: None, holders: Vec::new() };
+    let call = Acquire {
+        shared,
+        request,
+        pace,
+        began,
+        pending,
+        waiting: None,
+        holders: Vec::new(),
+        until: None,
+    };
     let outcome = call.run().await;
     drop(seat);
     outcome
@@ -102,6 +110,8 @@ struct Acquire<'a> {
     pending: Pending,
     waiting: Option<Contention>,
     holders: Vec<Holder>,
+    /// When the next counted attempt is due, after a hint has brought another forward.
+    until: Option<BootInstant>,
 }
 
 /// What a contender keeps alive while it waits.
@@ -186,18 +196,23 @@ impl Acquire<'_> {
             let entered = reenter(self.shared, &self.request)?;
             return Ok(entered.or_else(|| Some(TryLock::Held(std::mem::take(&mut self.holders)))));
         }
-        if self.waiting.is_none() && self.arm().await {
-            // Armed now: what was released before that shows in the next attempt.
-            return Ok(None);
+        if self.waiting.is_none() {
+            self.arm().await;
+            if !self.pace.counts() {
+                // Armed now: what was released before that shows in the next attempt.
+                return Ok(None);
+            }
         }
-        let Some(until) = self.pace.next_attempt(self.shared.now()) else {
+        let now = self.shared.now();
+        let Some(until) = self.until.take().or_else(|| self.pace.next_attempt(now)) else {
             return Err(self.out_of_time());
         };
         let Some(contention) = &self.waiting else { return Ok(None) };
         contention.waiting.plan(retry_in);
         tokio::select! {
             biased;
-            () = contention.waiting.waiter().hinted() => {}
+            // An attempt that a hint brings does not count.
+            () = contention.waiting.waiter().hinted() => self.until = Some(until),
             () = self.shared.closing() => return Err(closed()),
             () = self.shared.clock().sleep_until(until) => {
                 if until == self.pace.deadline() {
@@ -208,8 +223,8 @@ impl Acquire<'_> {
         Ok(None)
     }
 
-    /// Registers as a waiter and arms a hint; tells whether there will be hints.
-    async fn arm(&mut self) -> bool {
+    /// Registers as a waiter and arms a hint.
+    async fn arm(&mut self) {
         let claim = self.pending.claim().clone();
         let waiting = Waiting::new(self.shared, &claim.key, !self.pace.counts());
         let waiter = waiting.waiter().clone();
@@ -220,7 +235,7 @@ impl Acquire<'_> {
         let deadline = self.shared.clock().sleep_until(self.pace.deadline());
         let watch = tokio::select! {
             watch = arming => watch,
-            () = deadline => return true,
+            () = deadline => return,
         };
         match watch {
             Ok(watch) => contention._armed.1 = Some(watch),
@@ -229,7 +244,6 @@ impl Acquire<'_> {
                 tracing::debug!(backend, %error, "no wake-up could be armed: polling only");
             }
         }
-        true
     }
 
     /// Waits before a failed request is repeated, or gives its error back.
