@@ -149,6 +149,9 @@ impl Engine {
     }
 
     async fn acquire(&self, key: &str, options: &LockOptions, wait: &Wait) -> Result<TryLock> {
+        // No time at all would not even do for the answer to one attempt.
+        let none = *wait == Wait::For(Duration::ZERO);
+        let wait = if none { &Wait::Never } else { wait };
         let waits = *wait != Wait::Never;
         let request = Request::parse(&self.0, key, options, waits)?;
         self.0.check_open()?;
