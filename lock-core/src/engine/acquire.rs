@@ -212,7 +212,9 @@ impl Acquire<'_> {
         tokio::select! {
             biased;
             // An attempt that a hint brings does not count.
-            () = contention.waiting.waiter().hinted() => self.until = Some(until),
+            () = contention.waiting.waiter().hinted() => {
+                self.until = self.pace.counts().then_some(until);
+            }
             () = self.shared.closing() => return Err(closed()),
             () = self.shared.clock().sleep_until(until) => {
                 if until == self.pace.deadline() {
