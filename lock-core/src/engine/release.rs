@@ -22,8 +22,9 @@ const RETRY: Backoff =
 /// the background: nobody should wait for seconds for something that the TTL ends anyway.
 const PATIENCE: usize = 2;
 
-/// The longest a release is repeated; a session that could not be spoken to for so long has ended.
-const LONGEST: Duration = Duration::from_secs(60);
+/// How long a release on a session is repeated at least: while the session lives nothing else ends
+/// the lock, and no session outlives this without having been reached.
+const SESSION: Duration = Duration::from_secs(60);
 
 /// Releases a hold that is over for its guards, and confirms it.
 pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
@@ -86,7 +87,7 @@ pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
     let mut delays = RETRY.delays();
     loop {
         let Err(error) = release_once(&shared, &claim).await else { return };
-        let delay = delays.next().unwrap_or(LONGEST);
+        let delay = delays.next().unwrap_or(SESSION);
         if !error.is_retryable() || shared.now() + delay > give_up {
             let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
             tracing::warn!(backend, key, %error, "release not confirmed: the TTL ends the lock");
@@ -99,8 +100,8 @@ pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
 /// How long a release is worth repeating: on a store with leases the TTL does it, on a session nothing.
 fn patience(shared: &Shared, ttl: Duration) -> Duration {
     match shared.profile.lease {
-        LeaseKind::PerLock => ttl.min(LONGEST),
-        LeaseKind::Session => LONGEST,
+        LeaseKind::PerLock => ttl,
+        LeaseKind::Session => ttl.max(SESSION),
     }
 }
 
