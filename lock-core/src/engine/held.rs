@@ -452,25 +452,21 @@ impl Held {
             );
             return Err(self.stamp(Error::new(ErrorKind::Unsupported, message), "detach"));
         }
-        if self.guards.load(Ordering::Acquire) > 1 {
-            let message = "the lock is shared with other guards of its owner: release them first";
-            return Err(self.stamp(Error::new(ErrorKind::InvalidInput, message), "detach"));
-        }
-        match self.leave_detached() {
-            Some(loss) => Err(self.stamp(lost(loss), "detach")),
-            None => Ok(self.handle()),
-        }
+        self.leave_detached().map_err(|error| self.stamp(error, "detach"))?;
+        Ok(self.handle())
     }
 
-    fn leave_detached(&self) -> Option<Loss> {
-        let mut state = match self.live(self.now()) {
-            Ok(state) => state,
-            Err(loss) => return Some(loss),
-        };
+    fn leave_detached(&self) -> Result<()> {
+        let mut state = self.live(self.now()).map_err(lost)?;
+        // In one step, so that nobody enters a hold that is about to leave.
+        if self.guards.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            let message = "the lock is shared with other guards of its owner: release them first";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         state.term.finish(Phase::Released);
         drop(state);
         self.retire();
-        None
+        Ok(())
     }
 
     fn handle(&self) -> Handle {
