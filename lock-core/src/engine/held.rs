@@ -199,18 +199,19 @@ impl Held {
     /// Cleans up after a loss: nothing may stay held for a holder who has given up.
     fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
-        self.retire();
+        let watch = self.retire();
         let (shared, claim) = (self.shared.clone(), self.keep_claim());
         self.shared.executor.spawn_debt(async move {
-            // Logged here because a log may block, and the clock thread must not.
+            // Disarmed and logged here because both may block, and the clock thread must not.
+            drop(watch);
             let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
             tracing::warn!(backend, key, %loss, "lock lost");
             release_surely(shared, claim).await;
         });
     }
 
-    /// Takes the hold out of all that looks after it.
-    fn retire(&self) {
+    /// Takes the hold out of all that looks after it, and returns the watch to be dropped.
+    fn retire(&self) -> Option<Watch> {
         let mut state = self.state();
         let (timer, seat, watch) = (state.timer.take(), state.seat.take(), state.watch.take());
         drop(state);
@@ -220,10 +221,10 @@ impl Held {
         if let Some(seat) = seat {
             self.shared.keeper.remove(seat);
         }
-        drop(watch);
         self.shared.reentry.forget(&self.claim.key, &self.claim.owner, self);
         self.shared.metrics.held_for(self.now().saturating_since(self.acquired_at));
         self.changed.notify_waiters();
+        watch
     }
 
     /// When a renewal is due and from when on it may be brought forward.
@@ -381,7 +382,7 @@ impl Held {
         }
         state.term.finish(Phase::Released);
         drop(state);
-        self.retire();
+        drop(self.retire());
         if linger { Leaving::Linger(left) } else { Leaving::Last }
     }
 
@@ -424,7 +425,7 @@ impl Held {
                 () = held.is_over() => return,
             }
             if held.state().term.finish(Phase::Released) {
-                held.retire();
+                drop(held.retire());
                 held.shared.release_later(held.keep_claim());
             }
         });
@@ -465,7 +466,7 @@ impl Held {
         }
         state.term.finish(Phase::Released);
         drop(state);
-        self.retire();
+        drop(self.retire());
         Ok(())
     }
 
