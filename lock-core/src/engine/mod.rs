@@ -125,7 +125,8 @@ impl Engine {
     }
 
     fn over(backend: Arc<dyn Backend>, options: EngineOptions, executor: Executor) -> Result<Self> {
-        let profile = backend.profile().clone();
+        let mut profile = backend.profile().clone();
+        profile.batch = profile.batch.max(1);
         let owner = match &options.owner {
             Some(name) => Owner::new(name)?,
             None => default_owner()?,
