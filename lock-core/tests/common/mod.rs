@@ -107,7 +107,12 @@ struct Row {
 
 impl Scripted {
     pub(crate) fn new(hand: &ManualClock) -> Self {
-        Self { profile: Profile::new("scripted"), clock: hand.clock(), inner: Mutex::default() }
+        Self::by(hand.clock())
+    }
+
+    /// A store that lives by `clock`.
+    pub(crate) fn by(clock: Clock) -> Self {
+        Self { profile: Profile::new("scripted"), clock, inner: Mutex::default() }
     }
 
     /// A store where locks do not end by themselves.
