@@ -115,6 +115,15 @@ async fn a_failed_renewal_is_repeated_and_a_lost_reply_harmless() {
 }
 
 #[tokio::test]
+async fn a_backend_that_panics_once_is_asked_again() {
+    let (hand, store, engine) = setup();
+    let guard = engine.lock("k", &plain()).await.unwrap();
+    store.order(Op::Keep, Order::Panic);
+    hand.advance(SECOND * 30).await;
+    assert!(guard.is_valid() && store.is_held("k"));
+}
+
+#[tokio::test]
 async fn a_renewal_that_hangs_to_the_deadline_loses_the_lock_there() {
     let (hand, store, engine) = setup();
     let guard = engine.lock("k", &plain()).await.unwrap();

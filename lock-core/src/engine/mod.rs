@@ -22,12 +22,14 @@ mod waiters;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 
 pub(crate) use self::held::Held;
@@ -231,6 +233,10 @@ impl Engine {
     }
 }
 
+fn panicked() -> Error {
+    Error::new(ErrorKind::Unavailable, "the backend panicked: a bug in it").ambiguous().permanent()
+}
+
 fn not_held() -> Error {
     Error::new(ErrorKind::NotHeld, "the handle holds nothing: released, expired or taken away")
 }
@@ -282,7 +288,8 @@ impl Shared {
             .ambiguous()
     }
 
-    /// Bounds one request by the operation's time limit and says what it was.
+    /// Bounds one request by the operation's time limit and says what it was. A backend that panics
+    /// fails: it must not end the task that keeps all other locks.
     pub(crate) async fn limited<T>(
         &self,
         operation: &'static str,
@@ -298,9 +305,10 @@ impl Shared {
         request: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let limit = limit.min(self.options.operation_timeout);
+        let request = AssertUnwindSafe(request).catch_unwind();
         let answer = tokio::select! {
             biased;
-            answer = request => answer,
+            answer = request => answer.unwrap_or_else(|_| Err(panicked())),
             () = self.options.clock.sleep(limit) => Err(self.no_answer()),
         };
         answer.map_err(|error| self.stamp(error, operation, None))

@@ -68,6 +68,8 @@ pub(crate) enum Order {
     Obey,
     /// Nothing is done, and it never answers.
     Hang,
+    /// It panics.
+    Panic,
     /// Nothing is done, and it fails.
     Fail(Error),
     /// It is done, and the answer is lost.
@@ -187,6 +189,7 @@ impl Scripted {
     {
         match order {
             Order::Hang => pending().await,
+            Order::Panic => panic!("as ordered"),
             Order::Fail(error) => return Err(error),
             _ => {}
         }
