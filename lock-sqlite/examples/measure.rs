@@ -233,6 +233,11 @@ async fn handover() -> Outcome<()> {
         let released = nanos();
         backend.release(&held).await?;
         let got: u64 = lines.next().ok_or("the other ended")??.parse()?;
+        assert!(
+            got > released,
+            "the other got it {} µs before the release",
+            (released - got) / 1000
+        );
         micros.push((got - released) / 1000);
         held = claim("key")?;
         wait_for(&backend, &held).await?;

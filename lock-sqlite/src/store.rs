@@ -66,17 +66,11 @@ impl Store {
         self.has_log
     }
 
-    /// Runs `work` so that it fails at once where it would wait for another process.
-    pub(crate) fn without_waiting<T>(&self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
-        self.wait_at_most(Duration::ZERO)?;
-        let outcome = work(self);
-        self.wait_at_most(self.busy_timeout)?;
-        outcome
-    }
-
-    fn wait_at_most(&self, limit: Duration) -> Result<()> {
+    /// Sets whether steps wait for other processes or fail at once as busy.
+    pub(crate) fn wait_for_others(&self, waits: bool) {
+        let limit = if waits { self.busy_timeout } else { Duration::ZERO };
         let set = self.connection.busy_timeout(limit);
-        set.map_err(|failure| classify(failure, During::Step))
+        debug_assert!(set.is_ok(), "the configuration has checked the range");
     }
 
     /// Copies the log into the database as far as readers allow. What cannot be copied now is next time.
