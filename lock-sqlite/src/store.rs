@@ -135,10 +135,12 @@ impl Store {
 
     /// Says who holds `key`. If it was freed since the refusal, nobody is named and a retry is due.
     fn refusal(&self, key: &LockKey) -> Result<Attempt> {
-        let state = self.inspect(key)?;
-        let retry_in = state.holders.first().and_then(|holder| holder.expires_in);
-        let retry_in = Some(retry_in.unwrap_or_default());
-        Ok(Attempt::Held { holders: state.holders, retry_in, ahead: None })
+        let rows = self.look(std::slice::from_ref(key))?;
+        let at = self.boot.moment();
+        let holder = rows.first().map_or(Ok(None), |row| row.refused_for(&at))?;
+        let retry_in = holder.as_ref().and_then(|holder| holder.expires_in).unwrap_or_default();
+        let holders = Vec::from_iter(holder);
+        Ok(Attempt::Held { holders, retry_in: Some(retry_in), ahead: None })
     }
 
     pub(crate) fn keep(

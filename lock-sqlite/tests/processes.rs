@@ -1,4 +1,6 @@
 //! Several real processes on one file: this program starts itself again as [`child`].
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "these tests do what the backend must not")]
 
 mod common;
 
@@ -16,6 +18,7 @@ use std::time::Instant;
 
 use common::Directory;
 use common::acquire;
+use common::acquire_soon;
 use common::claim;
 use common::open;
 use lock_core::Attempt;
@@ -83,6 +86,7 @@ async fn child() {
     match role.as_str() {
         "write-and-stay" => write_and_stay(&file),
         "loop" => hot_loop(&file, &key).await,
+        "exclude" => exclude(&file).await,
         "try-write" => say(can_write(&file)),
         "wait" => wait_for(&file, &key).await,
         "open" => drop(acquire(&open(Path::new(&file)).await, &claim(&key)).await),
@@ -111,6 +115,22 @@ async fn hot_loop(file: &str, key: &str) {
         }
     }
     say(pairs);
+}
+
+/// Makes and removes a directory inside the lock; a second one inside would find it there.
+async fn exclude(file: &str) {
+    let backend = open(Path::new(file)).await;
+    let inside = Path::new(file).with_extension("inside");
+    let (start, mut grants) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(2) {
+        let mine = claim("k");
+        acquire_soon(&backend, &mine).await;
+        std::fs::create_dir(&inside).expect("nobody else is inside");
+        std::fs::remove_dir(&inside).unwrap();
+        assert_eq!(backend.release(&mine).await.unwrap(), Release::Released);
+        grants += 1;
+    }
+    say(grants);
 }
 
 fn can_write(file: &str) -> bool {
@@ -197,6 +217,16 @@ async fn hot_loops_in_four_processes_all_get_their_turns() {
         players.iter_mut().map(|player| player.hears().parse().unwrap()).collect();
     let fair = counts.iter().sum::<u64>() / 4;
     assert!(counts.iter().all(|count| *count * 10 >= fair), "{counts:?}");
+}
+
+#[tokio::test]
+async fn four_processes_are_never_inside_together() {
+    let directory = Directory::new();
+    let start = |_| Player::start("exclude", &directory.file(), "");
+    let players: Vec<Player> = (0..4).map(start).collect();
+    for mut player in players {
+        assert!(player.hears().parse::<u64>().unwrap() > 0);
+    }
 }
 
 #[tokio::test]
