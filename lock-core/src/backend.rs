@@ -124,7 +124,16 @@ impl Claim {
             fence_floor: None,
         }
     }
+
+    /// Returns how long a place in the store's line lives without being refreshed: the TTL, but at the
+    /// most 5 s, so that the dead are skipped in seconds.
+    pub fn place_ttl(&self) -> Duration {
+        self.ttl.min(PLACE_TTL)
+    }
 }
+
+/// The longest life of a place in line that nobody refreshes.
+const PLACE_TTL: Duration = Duration::from_secs(5);
 
 /// What came of an attempt. Contention is a value, not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,364 @@
+//! One lock call: attempts, waits, and leaves nothing behind when it is dropped.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::background::Debt;
+use super::held::Held;
+use super::held::Opening;
+use super::pace::Pace;
+use super::place::InLine;
+use super::request::Request;
+use super::waiters::Waiting;
+use crate::Attempt;
+use crate::BootInstant;
+use crate::Claim;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Fence;
+use crate::Holder;
+use crate::Lease;
+use crate::LockGuard;
+use crate::Result;
+use crate::Token;
+use crate::TryLock;
+use crate::Wait;
+use crate::Watch;
+
+/// Acquires what `request` wants, waiting as `wait` says.
+pub(crate) async fn acquire(
+    shared: &Arc<Shared>,
+    request: Request,
+    wait: &Wait,
+) -> Result<TryLock> {
+    let began = shared.now();
+    let pace = Pace::new(wait, began);
+    let key = request.claim.key.clone();
+    let mut seat = None;
+    if pace.waits() && !request.claim.queue {
+        let mut place = shared.slots.join(&key);
+        if let Some(guard) = stand(shared, &request, pace.deadline(), place.turn()).await? {
+            return Ok(guard);
+        }
+        seat = Some(place);
+    }
+    let pending = Pending::new(shared, request.claim.clone());
+    let call =
+        Acquire { shared, request, pace, began, pending, waiting: None, holders: Vec::new() };
+    let outcome = call.run().await;
+    drop(seat);
+    outcome
+}
+
+/// Stands in the local line until it is this call's turn, or its owner can enter what it holds.
+async fn stand(
+    shared: &Arc<Shared>,
+    request: &Request,
+    deadline: BootInstant,
+    turn: impl Future<Output = ()>,
+) -> Result<Option<TryLock>> {
+    tokio::pin!(turn);
+    loop {
+        let changed = shared.reentry.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if let Some(guard) = reenter(shared, request)? {
+            return Ok(Some(guard));
+        }
+        tokio::select! {
+            biased;
+            () = &mut turn => return Ok(None),
+            () = shared.closing() => return Err(closed()),
+            () = changed, if request.reentrant => {}
+            () = shared.clock().sleep_until(deadline) => {
+                shared.metrics.timed_out();
+                return Err(timed_out(shared.slots.noted(&request.claim.key)));
+            }
+        }
+    }
+}
+
+fn reenter(shared: &Arc<Shared>, request: &Request) -> Result<Option<TryLock>> {
+    if !request.reentrant {
+        return Ok(None);
+    }
+    let claim = &request.claim;
+    let held = shared.reentry.enter(&claim.key, &claim.owner, claim.mode)?;
+    Ok(held.map(|held| TryLock::Acquired(LockGuard::new(held))))
+}
+
+/// One lock call on its way.
+struct Acquire<'a> {
+    shared: &'a Arc<Shared>,
+    request: Request,
+    pace: Pace,
+    began: BootInstant,
+    pending: Pending,
+    waiting: Option<Contention>,
+    holders: Vec<Holder>,
+}
+
+/// What a contender keeps alive while it waits.
+struct Contention {
+    waiting: Waiting,
+    /// Dropped with the rest, which disarms the hint and leaves the keeper's care.
+    _armed: (Option<InLine>, Option<Watch>),
+}
+
+impl Acquire<'_> {
+    async fn run(mut self) -> Result<TryLock> {
+        loop {
+            if let Some(guard) = reenter(self.shared, &self.request)? {
+                return Ok(guard);
+            }
+            self.shared.check_open()?;
+            self.shared.metrics.attempted();
+            let done = match self.pending.attempt(self.pace.deadline()).await {
+                Flight::Landed(Ok(Attempt::Acquired { fence, lease })) => {
+                    match self.admit(fence, lease) {
+                        Ok(held) => {
+                            return Ok(TryLock::Acquired(hand_over(self.shared, held).await));
+                        }
+                        Err(error) => self.recover(error).await,
+                    }
+                }
+                Flight::Landed(Ok(Attempt::Held { holders, retry_in, .. })) => {
+                    self.shared.slots.note(&self.request.claim.key, &holders);
+                    self.holders = holders;
+                    self.contend(retry_in).await
+                }
+                Flight::Landed(Err(error)) => self.recover(error).await,
+                Flight::Late => Err(self.out_of_time()),
+                Flight::Closing => Err(closed()),
+            };
+            if let Some(outcome) = done? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Turns a grant into a hold, if it is still worth something.
+    fn admit(&mut self, fence: Fence, lease: Lease) -> Result<Arc<Held>> {
+        let now = self.shared.now();
+        let term = self.request.term(self.shared, lease);
+        if term.valid_until() <= now {
+            self.start_afresh();
+            return Err(came_too_late(lease));
+        }
+        let opening = Opening {
+            claim: self.pending.acquired(),
+            fence,
+            term,
+            min_hold: self.request.min_hold,
+            renew: self.request.renew,
+        };
+        let held = Held::open(self.shared, opening);
+        if let Err(closed) = self.shared.check_open() {
+            // The shutdown may have looked for holds just before this one opened.
+            held.close();
+            return Err(closed);
+        }
+        if self.request.reentrant {
+            self.shared.reentry.remember(&held);
+            self.shared.waiters.wake_key(&self.request.claim.key);
+        }
+        self.shared.metrics.acquired_after(now.saturating_since(self.began));
+        Ok(held)
+    }
+
+    /// Gives the old token back and goes on with another: a release that is on its way must not meet
+    /// the next attempt.
+    fn start_afresh(&mut self) {
+        let fresh = Claim { token: Token::random(), ..self.request.claim.clone() };
+        self.waiting = None;
+        self.pending = Pending::new(self.shared, fresh);
+    }
+
+    /// Waits for a reason to try again; `Some` if the call was not to wait.
+    async fn contend(&mut self, retry_in: Option<Duration>) -> Result<Option<TryLock>> {
+        if !self.pace.waits() {
+            let entered = reenter(self.shared, &self.request)?;
+            return Ok(entered.or_else(|| Some(TryLock::Held(std::mem::take(&mut self.holders)))));
+        }
+        if self.waiting.is_none() && self.arm().await {
+            // Armed now: what was released before that shows in the next attempt.
+            return Ok(None);
+        }
+        let Some(until) = self.pace.next_attempt(self.shared.now()) else {
+            return Err(self.out_of_time());
+        };
+        let Some(contention) = &self.waiting else { return Ok(None) };
+        contention.waiting.plan(retry_in);
+        tokio::select! {
+            biased;
+            () = contention.waiting.waiter().hinted() => {}
+            () = self.shared.closing() => return Err(closed()),
+            () = self.shared.clock().sleep_until(until) => {
+                if until == self.pace.deadline() {
+                    return Err(self.out_of_time());
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Registers as a waiter and arms a hint; tells whether there will be hints.
+    async fn arm(&mut self) -> bool {
+        let claim = self.pending.claim().clone();
+        let waiting = Waiting::new(self.shared, &claim.key, !self.pace.counts());
+        let waiter = waiting.waiter().clone();
+        let in_line = claim.queue.then(|| InLine::new(self.shared, &claim, &waiter));
+        let contention = Contention { waiting, _armed: (in_line, None) };
+        let contention = self.waiting.insert(contention);
+        let arming = self.shared.limited("watch", self.shared.backend.watch(&claim, waiter.hint()));
+        let deadline = self.shared.clock().sleep_until(self.pace.deadline());
+        let watch = tokio::select! {
+            watch = arming => watch,
+            () = deadline => return true,
+        };
+        match watch {
+            Ok(watch) => contention._armed.1 = Some(watch),
+            Err(error) => {
+                let backend = self.shared.profile.name;
+                tracing::debug!(backend, %error, "no wake-up could be armed: polling only");
+            }
+        }
+        true
+    }
+
+    /// Waits before a failed request is repeated, or gives its error back.
+    async fn recover(&mut self, error: Error) -> Result<Option<TryLock>> {
+        let again = error.is_retryable().then(|| self.pace.next_retry(self.shared.now()));
+        let Some(at) = again.flatten() else { return Err(error) };
+        tracing::debug!(backend = self.shared.profile.name, %error, "attempt failed, trying again");
+        tokio::select! {
+            () = self.shared.clock().sleep_until(at) => Ok(None),
+            () = self.shared.closing() => Err(closed()),
+        }
+    }
+
+    fn out_of_time(&mut self) -> Error {
+        self.shared.metrics.timed_out();
+        if self.waiting.is_none() {
+            let message = "the store gave no answer within the time to wait";
+            return Error::new(ErrorKind::Unavailable, message).ambiguous();
+        }
+        timed_out(std::mem::take(&mut self.holders))
+    }
+}
+
+/// Makes the guard, and arms a hint for evictions where the store can tell at no cost.
+async fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
+    let guard = LockGuard::new(held.clone());
+    if shared.profile.watches_holders {
+        let watch = shared.backend.watch(held.claim(), held.eviction_hint());
+        if let Ok(watch) = shared.limited("watch", watch).await {
+            held.keep_watch(watch);
+        }
+    }
+    guard
+}
+
+fn came_too_late(lease: Lease) -> Error {
+    let message = format!(
+        "the store's answer came after the lease of {:?} that it granted had ended",
+        lease.ttl
+    );
+    Error::new(ErrorKind::Unavailable, message)
+}
+
+fn timed_out(holders: Vec<Holder>) -> Error {
+    Error::new(ErrorKind::Timeout, "the lock did not become free in time").with_holders(holders)
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the provider has been shut down")
+}
+
+/// How an attempt ended for its caller.
+enum Flight {
+    Landed(Result<Attempt>),
+    /// The caller's deadline came first; the attempt is still under way.
+    Late,
+    /// The provider is closing; the attempt is still under way.
+    Closing,
+}
+
+/// A claim that the store may know of: released when it is dropped, unless it was acquired.
+struct Pending {
+    shared: Arc<Shared>,
+    claim: Option<Claim>,
+    flight: Option<Pin<Box<dyn Future<Output = Result<Attempt>> + Send>>>,
+    /// The store may hold the token, or will; a shutdown waits for it to be known or released.
+    owed: Option<Debt>,
+}
+
+impl Pending {
+    fn new(shared: &Arc<Shared>, claim: Claim) -> Self {
+        Self { shared: shared.clone(), claim: Some(claim), flight: None, owed: None }
+    }
+
+    fn claim(&self) -> &Claim {
+        self.claim.as_ref().expect("a pending claim is taken only when it is acquired or dropped")
+    }
+
+    /// Sends one attempt. At the operation's own time limit the request is dropped; at the caller's
+    /// deadline it is left to be finished by `drop`.
+    async fn attempt(&mut self, deadline: BootInstant) -> Flight {
+        let claim = self.claim().clone();
+        let backend = self.shared.backend.clone();
+        let unsure = self.owed.is_some();
+        self.owed.get_or_insert_with(|| self.shared.executor.owe());
+        let flight = self.flight.insert(Box::pin(async move { backend.attempt(&claim).await }));
+        let limit = self.shared.now() + self.shared.options.operation_timeout;
+        tokio::select! {
+            biased;
+            landed = flight => {
+                self.flight = None;
+                if !unsure && !self.may_be_known(&landed) {
+                    self.owed = None;
+                }
+                Flight::Landed(landed)
+            }
+            () = self.shared.closing() => Flight::Closing,
+            () = self.shared.clock().sleep_until(limit.min(deadline)) => {
+                if deadline <= limit {
+                    return Flight::Late;
+                }
+                self.flight = None;
+                Flight::Landed(Err(self.shared.no_answer()))
+            }
+        }
+    }
+
+    fn may_be_known(&self, landed: &Result<Attempt>) -> bool {
+        match landed {
+            Ok(Attempt::Acquired { .. }) => true,
+            Ok(Attempt::Held { .. }) => self.claim().queue,
+            Err(error) => error.is_ambiguous() || self.claim().queue,
+        }
+    }
+
+    /// Takes the claim over: from here on its hold looks after it.
+    fn acquired(&mut self) -> Claim {
+        self.claim.take().expect("a pending claim is taken only when it is acquired or dropped")
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let Some(claim) = self.claim.take().filter(|_| self.owed.is_some()) else { return };
+        let flight = self.flight.take();
+        let shared = self.shared.clone();
+        self.shared.executor.spawn_debt(async move {
+            if let Some(flight) = flight {
+                // The release must not overtake the attempt.
+                drop(shared.limited("lock", flight).await);
+            }
+            super::release::release_surely(shared, claim).await;
+        });
+    }
+}

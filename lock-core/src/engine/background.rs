@@ -1,0 +1,144 @@
+//! Where the engine does what no caller waits for: renewals, polls and late releases.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::options::Background;
+
+type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Runs jobs, and counts those that a shutdown has to wait for.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    place: Place,
+    debts: Arc<Debts>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Thread { jobs: mpsc::UnboundedSender<Job>, runtime: Handle },
+    Runtime(Handle),
+}
+
+impl Executor {
+    pub(crate) fn new(background: Background) -> Self {
+        let place = match background {
+            Background::Thread => start_thread(),
+            Background::Runtime(handle) => Place::Runtime(handle),
+        };
+        Self { place, debts: Arc::default() }
+    }
+
+    /// Runs `job` some time, without blocking; drops it if the runtime has ended.
+    pub(crate) fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+        match &self.place {
+            // The thread ends after the last sender, so it is there.
+            Place::Thread { jobs, .. } => drop(jobs.send(Box::pin(job))),
+            Place::Runtime(handle) => drop(handle.spawn(job)),
+        }
+    }
+
+    /// Counts a debt to the store that a caller pays: [`settled`](Self::settled) waits for it.
+    pub(crate) fn owe(&self) -> Debt {
+        Debt::new(&self.debts)
+    }
+
+    /// Runs a job that pays a debt to the store: [`settled`](Self::settled) waits for it.
+    pub(crate) fn spawn_debt(&self, job: impl Future<Output = ()> + Send + 'static) {
+        let debt = self.owe();
+        self.spawn(async move {
+            job.await;
+            drop(debt);
+        });
+    }
+
+    /// Returns how many debts are unpaid.
+    pub(crate) fn debts(&self) -> usize {
+        self.debts.unpaid.load(Ordering::SeqCst)
+    }
+
+    /// Completes when no debt is unpaid.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let paid = self.debts.paid.notified();
+            tokio::pin!(paid);
+            paid.as_mut().enable();
+            if self.debts() == 0 {
+                return;
+            }
+            paid.await;
+        }
+    }
+
+    /// Returns the runtime that background work runs on.
+    pub(crate) fn runtime(&self) -> &Handle {
+        match &self.place {
+            Place::Thread { runtime, .. } => runtime,
+            Place::Runtime(handle) => handle,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Debts {
+    unpaid: AtomicUsize,
+    paid: Notify,
+}
+
+/// Counts one debt until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Debt(Arc<Debts>);
+
+impl Debt {
+    fn new(debts: &Arc<Debts>) -> Self {
+        debts.unpaid.fetch_add(1, Ordering::SeqCst);
+        Self(debts.clone())
+    }
+}
+
+impl Drop for Debt {
+    fn drop(&mut self) {
+        if self.0.unpaid.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.paid.notify_waiters();
+        }
+    }
+}
+
+fn start_thread() -> Place {
+    let (jobs, queue) = mpsc::unbounded_channel();
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the process can open the few files of one more runtime");
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name("lock-engine".into())
+        .spawn(move || runtime.block_on(run(queue)))
+        .expect("the process can start one thread for its renewals");
+    Place::Thread { jobs, runtime: handle }
+}
+
+/// Runs what comes until the engine is gone, then finishes what has begun.
+async fn run(mut queue: mpsc::UnboundedReceiver<Job>) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            job = queue.recv() => match job {
+                Some(job) => drop(running.spawn(job)),
+                None => break,
+            },
+            Some(_) = running.join_next() => {}
+        }
+    }
+    while running.join_next().await.is_some() {}
+}

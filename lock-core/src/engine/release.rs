@@ -1,0 +1,124 @@
+//! Giving back: at once and confirmed, or later and until certain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use super::held::Held;
+use crate::Backoff;
+use crate::Claim;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Kept;
+use crate::LeaseKind;
+use crate::Release;
+use crate::Result;
+
+/// Between two tries of a release.
+const RETRY: Backoff =
+    Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1)).jittered();
+
+/// How often a caller who waits for a release waits for it to be repeated. After that it goes on in
+/// the background: nobody should wait for seconds for something that the TTL ends anyway.
+const PATIENCE: usize = 2;
+
+/// How long a release on a session is repeated at least: while the session lives nothing else ends
+/// the lock, and no session outlives this without having been reached.
+const SESSION: Duration = Duration::from_secs(60);
+
+/// Releases a hold that is over for its guards, and confirms it.
+pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
+    let shared = held.shared();
+    match release_patiently(shared, held.claim()).await {
+        Ok(Release::Released) => Ok(()),
+        Ok(Release::NotHeld) => Err(not_held_any_more()),
+        Err(error) => {
+            shared.release_later(held.keep_claim());
+            Err(unconfirmed(&error))
+        }
+    }
+}
+
+/// Releases as often as a caller has patience for.
+pub(crate) async fn release_patiently(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
+    let mut delays = RETRY.delays().take(PATIENCE);
+    let mut unsure = false;
+    loop {
+        let error = match release_once(shared, claim).await {
+            // An earlier try that seemed to fail did it.
+            Ok(Release::NotHeld) if unsure => return Ok(Release::Released),
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        unsure |= error.is_ambiguous();
+        let delay = delays.next().filter(|_| error.is_retryable());
+        let Some(delay) = delay else { return Err(error) };
+        shared.clock().sleep(delay).await;
+    }
+}
+
+fn not_held_any_more() -> Error {
+    Error::new(
+        ErrorKind::Lost,
+        "the lock was lost before it was released: the store no longer had it",
+    )
+}
+
+fn unconfirmed(cause: &Error) -> Error {
+    let message = format!(
+        "the release is not confirmed and goes on in the background, the TTL ends the lock at the \
+         latest: {}",
+        cause.message()
+    );
+    Error::new(ErrorKind::Unavailable, message).with_source(cause.clone()).ambiguous()
+}
+
+async fn release_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
+    let released = shared.limited("release", shared.backend.release(claim)).await;
+    if released.is_ok() {
+        shared.waiters.wake_key(&claim.key);
+    }
+    released
+}
+
+/// Releases until it is certain, or until the TTL has done it.
+pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
+    let give_up = shared.now() + patience(&shared, claim.ttl);
+    let mut delays = RETRY.delays();
+    loop {
+        let Err(error) = release_once(&shared, &claim).await else { return };
+        let delay = delays.next().unwrap_or(SESSION);
+        if !error.is_retryable() || shared.now() + delay > give_up {
+            let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
+            tracing::warn!(backend, key, %error, "release not confirmed: the TTL ends the lock");
+            return;
+        }
+        shared.clock().sleep(delay).await;
+    }
+}
+
+/// How long a release is worth repeating: on a store with leases the TTL does it, on a session nothing.
+fn patience(shared: &Shared, ttl: Duration) -> Duration {
+    match shared.profile.lease {
+        LeaseKind::PerLock => ttl,
+        LeaseKind::Session => ttl.max(SESSION),
+    }
+}
+
+/// Shortens the lease of a hold that is over for its guards to what its minimum hold leaves.
+pub(crate) async fn shorten(held: Arc<Held>) -> Result<()> {
+    let shared = held.shared();
+    // A renewal on its way would lengthen the lease again if it came second.
+    held.keep_is_over().await;
+    let kept = shared.repeated("unlock", || keep_for_the_minimum(&held)).await?;
+    match shared.expect_answers(kept, 1)?[..] {
+        [Kept::Renewed { .. }] => Ok(()),
+        _ => Err(not_held_any_more()),
+    }
+}
+
+async fn keep_for_the_minimum(held: &Held) -> Result<Vec<Kept>> {
+    let shared = held.shared();
+    let ttl = held.min_hold_left(shared.now()).max(shared.profile.ttl_min);
+    shared.backend.keep(&[Claim { ttl, ..held.claim().clone() }]).await
+}

@@ -1,0 +1,131 @@
+//! A lock call's options, parsed once against what the backend can do.
+
+use std::time::Duration;
+
+use super::Shared;
+use super::term::Term;
+use super::term::Terms;
+use crate::BootInstant;
+use crate::Claim;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Lease;
+use crate::LeaseKind;
+use crate::LockKey;
+use crate::LockOptions;
+use crate::Owner;
+use crate::Renew;
+use crate::Result;
+
+/// A valid lock call.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) claim: Claim,
+    pub(crate) reentrant: bool,
+    pub(crate) min_hold: Duration,
+    pub(crate) renew: Renew,
+    grace: Option<Duration>,
+    max_hold: Option<Duration>,
+}
+
+impl Request {
+    /// Parses a call; `waits` tells whether it may stand in line.
+    pub(crate) fn parse(
+        shared: &Shared,
+        key: &str,
+        options: &LockOptions,
+        waits: bool,
+    ) -> Result<Self> {
+        let profile = &shared.profile;
+        let key = shared.parse_key(key)?;
+        profile.check_mode(options.mode)?;
+        check_fair(shared, options.fair)?;
+        let ttl = shared.parse_ttl(options.ttl)?;
+        check_grace(options.grace, ttl)?;
+        let owner = match &options.owner {
+            Some(name) => Owner::new(name)?,
+            None => shared.owner.clone(),
+        };
+        let mut claim = Claim::new(key, owner, ttl);
+        claim.mode = options.mode;
+        claim.queue = waits && (options.fair || profile.native_queue);
+        Ok(Self {
+            claim,
+            reentrant: options.owner.is_some(),
+            min_hold: options.min_hold,
+            renew: options.renew,
+            grace: options.grace,
+            max_hold: options.max_hold,
+        })
+    }
+
+    /// The term of a hold that begins with `lease`.
+    pub(crate) fn term(&self, shared: &Shared, lease: Lease) -> Term {
+        let session = shared.profile.lease == LeaseKind::Session;
+        let renews = self.renew == Renew::UntilReleased;
+        let end = if renews {
+            BootInstant::FAR
+        } else {
+            shared.end_without_renewal(lease.since.max(shared.now()) + self.claim.ttl)
+        };
+        let last = self.max_hold.map_or(BootInstant::FAR, |limit| shared.now() + limit);
+        let terms = Terms {
+            ttl: self.claim.ttl,
+            granularity: shared.profile.granularity,
+            grace: self.grace,
+            keeps: renews || session,
+            end,
+            last,
+        };
+        Term::new(lease, terms)
+    }
+}
+
+impl Shared {
+    pub(crate) fn parse_key(&self, key: &str) -> Result<LockKey> {
+        let key = LockKey::prefixed(&self.options.prefix, key)?;
+        (self.profile.key_rule)(&key)?;
+        Ok(key)
+    }
+
+    /// Checks a TTL, and raises it to the smallest that the store can grant.
+    pub(crate) fn parse_ttl(&self, ttl: Option<Duration>) -> Result<Duration> {
+        let ttl = ttl.unwrap_or(self.options.ttl);
+        if ttl.is_zero() {
+            return Err(Error::new(ErrorKind::InvalidInput, "a TTL must be longer than zero"));
+        }
+        if ttl > self.profile.ttl_max {
+            let (name, max) = (self.profile.name, self.profile.ttl_max);
+            let message = format!("backend {name} keeps a lock for at most {max:?}, not {ttl:?}");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        Ok(ttl.max(self.profile.ttl_min))
+    }
+
+    /// When a hold ends that nobody renews: on a session the store would keep it for ever.
+    pub(crate) fn end_without_renewal(&self, end: BootInstant) -> BootInstant {
+        match self.profile.lease {
+            LeaseKind::Session => end,
+            LeaseKind::PerLock => BootInstant::FAR,
+        }
+    }
+}
+
+fn check_fair(shared: &Shared, fair: bool) -> Result<()> {
+    let profile = &shared.profile;
+    if !fair || profile.fair || profile.native_queue {
+        return Ok(());
+    }
+    let message = format!("fair order is not supported by backend {}", profile.name);
+    Err(Error::new(ErrorKind::Unsupported, message))
+}
+
+fn check_grace(grace: Option<Duration>, ttl: Duration) -> Result<()> {
+    match grace {
+        Some(grace) if grace >= ttl => {
+            let message = format!("a grace of {grace:?} must be shorter than the TTL of {ttl:?}");
+            Err(Error::new(ErrorKind::InvalidInput, message))
+        }
+        _ => Ok(()),
+    }
+}

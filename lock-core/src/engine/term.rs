@@ -1,0 +1,302 @@
+//! The life of one hold as a pure state machine: what is true at an instant, and what is due next.
+
+use std::time::Duration;
+
+use crate::BootInstant;
+use crate::Kept;
+use crate::Lease;
+use crate::Loss;
+
+/// Where a hold stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Held,
+    AtRisk,
+    Lost(Loss),
+    Released,
+}
+
+/// What a caller asked for one hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// The TTL to ask for at each renewal.
+    pub(crate) ttl: Duration,
+    pub(crate) granularity: Duration,
+    /// Before the deadline; a fifth of the lease if `None`.
+    pub(crate) grace: Option<Duration>,
+    /// Whether the store is asked to keep it at all.
+    pub(crate) keeps: bool,
+    /// When it ends whatever the store says: the TTL of a hold that is not renewed on a session that
+    /// would go on for ever.
+    pub(crate) end: BootInstant,
+    /// When it ends whatever is asked for: `max_hold`.
+    pub(crate) last: BootInstant,
+}
+
+/// The state of one hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    phase: Phase,
+    lease: Lease,
+    terms: Terms,
+    keep_at: BootInstant,
+    /// A renewal is on its way; there is never a second one.
+    keeping: bool,
+}
+
+/// What an instant brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tick {
+    /// Whether the phase changed.
+    pub(crate) changed: bool,
+    /// When to look again; `None` once it is over.
+    pub(crate) next: Option<BootInstant>,
+}
+
+/// The share of its interval after which a renewal may be brought forward to ride with another's.
+const EARLY: u32 = 2;
+
+/// Between two tries of a renewal that failed: a fifteenth of the lease, within these bounds.
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+impl Term {
+    pub(crate) fn new(lease: Lease, terms: Terms) -> Self {
+        Self { phase: Phase::Held, lease, terms, keep_at: lease.keep_at(), keeping: false }
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    pub(crate) fn granted(&self) -> Duration {
+        self.lease.ttl
+    }
+
+    fn over(&self) -> bool {
+        matches!(self.phase, Phase::Lost(_) | Phase::Released)
+    }
+
+    /// The instant from which nobody may rely on the hold; boot once it is over.
+    pub(crate) fn valid_until(&self) -> BootInstant {
+        if self.over() {
+            return BootInstant::from_nanos(0);
+        }
+        let lease = self.lease.valid_until(self.terms.granularity);
+        lease.min(self.terms.end).min(self.terms.last)
+    }
+
+    pub(crate) fn at_risk_at(&self) -> BootInstant {
+        self.valid_until() - self.terms.grace.unwrap_or(self.lease.ttl / 5)
+    }
+
+    /// Brings the phase up to `now`.
+    pub(crate) fn tick(&mut self, now: BootInstant) -> Tick {
+        let before = self.phase;
+        if !self.over() {
+            if now >= self.valid_until() {
+                self.phase = Phase::Lost(Loss::Expired);
+            } else if now >= self.at_risk_at() {
+                self.phase = Phase::AtRisk;
+            } else {
+                self.phase = Phase::Held;
+            }
+        }
+        let next = match self.phase {
+            Phase::Held => Some(self.at_risk_at()),
+            Phase::AtRisk => Some(self.valid_until()),
+            Phase::Lost(_) | Phase::Released => None,
+        };
+        Tick { changed: before != self.phase, next }
+    }
+
+    /// When the next renewal is due and from when on it may be brought forward; `None` if none is.
+    pub(crate) fn keep_due(&self) -> Option<(BootInstant, BootInstant)> {
+        if self.over() || self.keeping || !self.terms.keeps {
+            return None;
+        }
+        let slack = self.keep_at.saturating_since(self.lease.since) / EARLY;
+        Some((self.keep_at, self.keep_at - slack.min(self.lease.ttl / 3 / EARLY)))
+    }
+
+    /// Makes the next renewal due at once.
+    pub(crate) fn keep_now(&mut self, now: BootInstant) {
+        self.keep_at = self.keep_at.min(now);
+    }
+
+    /// Marks a renewal as sent; false if one is on its way already or the hold is over.
+    pub(crate) fn begin_keep(&mut self) -> bool {
+        let begins = !self.keeping && !self.over();
+        self.keeping |= begins;
+        begins
+    }
+
+    pub(crate) fn is_keeping(&self) -> bool {
+        self.keeping
+    }
+
+    /// Takes in what a renewal said; `None` is a failure, after which it is tried again while the
+    /// lease lasts.
+    pub(crate) fn kept(&mut self, outcome: Option<Kept>, now: BootInstant) {
+        self.keeping = false;
+        // What has been seen as invalid stays so, also if the clock's thread is late.
+        self.tick(now);
+        if self.over() {
+            return;
+        }
+        match outcome {
+            Some(Kept::Renewed { lease }) => {
+                self.lease = lease;
+                // A lease that is honestly old must not be renewed in a tight loop.
+                self.keep_at = lease.keep_at().max(now + self.retry_after());
+            }
+            Some(Kept::Gone | Kept::Queued { .. }) => self.phase = Phase::Lost(Loss::Evicted),
+            None => self.keep_at = now + self.retry_after(),
+        }
+    }
+
+    /// How long a renewal may take before it is given up and sent again.
+    pub(crate) fn keep_limit(&self) -> Duration {
+        (self.lease.ttl / 3).max(RETRY_MIN)
+    }
+
+    fn retry_after(&self) -> Duration {
+        (self.lease.ttl / 15).clamp(RETRY_MIN, RETRY_MAX)
+    }
+
+    /// Prepares for another TTL: what may get shorter is believed shorter before it is asked for.
+    pub(crate) fn change_ttl(&mut self, ttl: Duration, now: BootInstant) {
+        let shorter = Lease { since: now, ttl };
+        if shorter.valid_until(self.terms.granularity) < self.valid_until() {
+            self.lease = shorter;
+        }
+        self.terms.ttl = ttl;
+    }
+
+    /// Moves the end that does not depend on the store.
+    pub(crate) fn set_end(&mut self, end: BootInstant) {
+        self.terms.end = end;
+    }
+
+    /// Ends the hold; false if it had ended before.
+    pub(crate) fn finish(&mut self, phase: Phase) -> bool {
+        let ends = !self.over();
+        if ends {
+            self.phase = phase;
+        }
+        ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> BootInstant {
+        BootInstant::from_nanos(0) + SECOND * u32::try_from(1000 + seconds).unwrap()
+    }
+
+    fn term() -> Term {
+        let terms = Terms {
+            ttl: SECOND * 10,
+            granularity: Duration::ZERO,
+            grace: Some(SECOND * 3),
+            keeps: true,
+            end: BootInstant::FAR,
+            last: BootInstant::FAR,
+        };
+        Term::new(Lease { since: at(0), ttl: SECOND * 10 }, terms)
+    }
+
+    #[test]
+    fn is_held_then_at_risk_then_lost() {
+        let mut term = term();
+        assert!(!term.tick(at(6)).changed);
+        assert!(term.tick(at(7)).changed);
+        assert_eq!(term.phase(), Phase::AtRisk);
+        let tick = term.tick(at(10));
+        assert_eq!((tick.changed, tick.next), (true, None));
+        assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
+        assert_eq!(term.valid_until(), BootInstant::from_nanos(0));
+    }
+
+    #[test]
+    fn a_renewal_counts_from_its_own_lease_and_ends_the_risk() {
+        let mut term = term();
+        term.tick(at(8));
+        assert!(term.begin_keep());
+        assert!(!term.begin_keep(), "never two at once");
+        term.kept(Some(Kept::Renewed { lease: Lease { since: at(8), ttl: SECOND * 10 } }), at(9));
+        assert!(term.tick(at(9)).changed);
+        assert_eq!(term.phase(), Phase::Held);
+        assert_eq!(term.valid_until(), at(18) - Duration::from_millis(102));
+    }
+
+    #[test]
+    fn a_renewal_never_revives_a_lost_hold() {
+        let mut term = term();
+        assert!(term.begin_keep());
+        term.tick(at(10));
+        term.kept(Some(Kept::Renewed { lease: Lease { since: at(9), ttl: SECOND * 10 } }), at(11));
+        term.tick(at(11));
+        assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
+    }
+
+    #[test]
+    fn a_renewal_that_comes_before_the_clock_but_after_the_deadline_revives_nothing() {
+        let mut term = term();
+        assert!(term.begin_keep());
+        term.kept(Some(Kept::Renewed { lease: Lease { since: at(9), ttl: SECOND * 10 } }), at(11));
+        assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
+    }
+
+    #[test]
+    fn a_failed_renewal_is_repeated_while_the_lease_lasts() {
+        let mut term = term();
+        assert!(term.begin_keep());
+        term.kept(None, at(4));
+        assert_eq!(term.phase(), Phase::Held);
+        let (due, _) = term.keep_due().unwrap();
+        assert!(due > at(4) && due < at(5), "{due:?}");
+    }
+
+    #[test]
+    fn what_is_gone_is_lost_at_once() {
+        let mut term = term();
+        term.begin_keep();
+        term.kept(Some(Kept::Gone), at(2));
+        assert_eq!(term.phase(), Phase::Lost(Loss::Evicted));
+    }
+
+    #[test]
+    fn a_renewal_is_due_at_a_third_and_may_ride_along_at_a_sixth() {
+        let (due, early) = term().keep_due().unwrap();
+        assert_eq!(due, at(0) + SECOND * 10 / 3);
+        assert_eq!(early, due - (SECOND * 10 / 3) / 2);
+    }
+
+    #[test]
+    fn a_shorter_ttl_is_believed_before_it_is_asked_for() {
+        let mut term = term();
+        term.change_ttl(SECOND * 2, at(1));
+        assert!(term.valid_until() < at(3));
+        let mut term = self::term();
+        let before = term.valid_until();
+        term.change_ttl(SECOND * 60, at(1));
+        assert_eq!(term.valid_until(), before, "longer is believed only when confirmed");
+    }
+
+    #[test]
+    fn the_end_cuts_the_lease() {
+        let mut term = term();
+        term.set_end(at(5));
+        assert_eq!(term.valid_until(), at(5));
+        assert!(term.tick(at(5)).changed);
+    }
+}

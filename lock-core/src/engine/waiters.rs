@@ -1,0 +1,264 @@
+//! Those who wait for a held lock, and the one poller that looks on behalf of all of them.
+//!
+//! Hints wake a waiter early; the poller is the guarantee behind them. Looks fall on a common grid, so
+//! that waiters of the same provider share one request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::task::Wake;
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::BootInstant;
+use crate::Hint;
+use crate::LockKey;
+use crate::Peek;
+use crate::PollPlan;
+
+/// Everyone of this provider who waits for a store to free a lock.
+#[derive(Debug)]
+pub(crate) struct Waiters {
+    by_key: Mutex<HashMap<LockKey, Vec<Arc<Waiter>>>>,
+    count: AtomicUsize,
+    polling: AtomicBool,
+    arrived: Arc<Notify>,
+}
+
+/// One contender that waits.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    hinted: AtomicBool,
+    wake: Notify,
+    looks: Mutex<Looks>,
+}
+
+/// When the poller looks next for one waiter.
+#[derive(Debug)]
+struct Looks {
+    began: BootInstant,
+    pause: Option<Duration>,
+    next: BootInstant,
+}
+
+impl Waiter {
+    /// A hint that wakes this waiter.
+    pub(crate) fn hint(self: &Arc<Self>) -> Hint {
+        Hint::new(Waker::from(self.clone()))
+    }
+
+    pub(crate) fn notify(&self) {
+        self.hinted.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    /// Completes when there is a reason to try again; a hint that came before counts.
+    pub(crate) async fn hinted(&self) {
+        while !self.hinted.swap(false, Ordering::AcqRel) {
+            self.wake.notified().await;
+        }
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Waiter {
+    fn wake(self: Arc<Self>) {
+        self.notify();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.notify();
+    }
+}
+
+impl Looks {
+    /// Plans the next look, not later than when the holder's lease may end.
+    fn plan(&mut self, plan: &PollPlan, now: BootInstant, retry_in: Option<Duration>) {
+        let pause = plan.pause(now.saturating_since(self.began), self.pause);
+        self.pause = Some(pause);
+        let wait = retry_in.map_or(pause, |left| left.min(pause)).max(SHORTEST);
+        self.next = on_grid(now + wait, plan.first);
+    }
+}
+
+/// Even a lease that should have ended is not asked for without a pause.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The first instant of the grid at or after `at`.
+fn on_grid(at: BootInstant, step: Duration) -> BootInstant {
+    // Coarse plans gain nothing from more than a few milliseconds of grid.
+    let step = step.min(Duration::from_millis(20)).as_nanos().max(1);
+    let step = u64::try_from(step).unwrap_or(1);
+    BootInstant::from_nanos(at.as_nanos().div_ceil(step).saturating_mul(step))
+}
+
+impl Waiters {
+    pub(crate) fn new() -> Self {
+        Self {
+            by_key: Mutex::default(),
+            count: AtomicUsize::new(0),
+            polling: AtomicBool::new(false),
+            arrived: Arc::new(Notify::new()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<LockKey, Vec<Arc<Waiter>>>> {
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes those who wait for `key`: it was released here.
+    pub(crate) fn wake_key(&self, key: &LockKey) {
+        if self.count.load(Ordering::Acquire) > 0 {
+            for waiter in self.lock().get(key).into_iter().flatten() {
+                waiter.notify();
+            }
+        }
+    }
+
+    /// Wakes all, so that they notice that the provider is closing.
+    pub(crate) fn wake_all(&self) {
+        for waiter in self.lock().values().flatten() {
+            waiter.notify();
+        }
+        self.arrived.notify_one();
+    }
+
+    /// The keys that are due for a look at `now`, or when the next one is.
+    fn due(&self, now: BootInstant) -> Result<Vec<LockKey>, BootInstant> {
+        let mut next = BootInstant::FAR;
+        let mut keys = Vec::new();
+        for (key, waiters) in self.lock().iter() {
+            let first = waiters.iter().map(|waiter| waiter.looks().next).min();
+            let first = first.unwrap_or(BootInstant::FAR);
+            if first <= now {
+                keys.push(key.clone());
+            } else {
+                next = next.min(first);
+            }
+        }
+        if keys.is_empty() { Err(next) } else { Ok(keys) }
+    }
+
+    fn looked(&self, key: &LockKey, peek: Option<Peek>, plan: &PollPlan, now: BootInstant) {
+        for waiter in self.lock().get(key).into_iter().flatten() {
+            let retry_in = match peek {
+                Some(Peek::Held { retry_in }) => retry_in,
+                Some(Peek::Free) => {
+                    waiter.notify();
+                    None
+                }
+                None => None,
+            };
+            waiter.looks().plan(plan, now, retry_in);
+        }
+    }
+}
+
+/// A waiter while it is registered.
+pub(crate) struct Waiting {
+    shared: Arc<Shared>,
+    key: LockKey,
+    waiter: Arc<Waiter>,
+    polled: bool,
+}
+
+impl Waiting {
+    /// Registers a waiter for `key`; `polled` tells whether the poller looks for it.
+    pub(crate) fn new(shared: &Arc<Shared>, key: &LockKey, polled: bool) -> Self {
+        let began = shared.now();
+        let looks = Looks { began, pause: None, next: BootInstant::FAR };
+        let waiter = Arc::new(Waiter {
+            hinted: AtomicBool::new(false),
+            wake: Notify::new(),
+            looks: Mutex::new(looks),
+        });
+        let waiters = &shared.waiters;
+        waiters.count.fetch_add(1, Ordering::AcqRel);
+        waiters.lock().entry(key.clone()).or_default().push(waiter.clone());
+        Self { shared: shared.clone(), key: key.clone(), waiter, polled }
+    }
+
+    pub(crate) fn waiter(&self) -> &Arc<Waiter> {
+        &self.waiter
+    }
+
+    /// Plans the next look after an attempt found the key held.
+    pub(crate) fn plan(&self, retry_in: Option<Duration>) {
+        if !self.polled {
+            return;
+        }
+        let plan = &self.shared.profile.poll;
+        self.waiter.looks().plan(plan, self.shared.now(), retry_in);
+        self.shared.waiters.arrived.notify_one();
+        if !self.shared.waiters.polling.swap(true, Ordering::AcqRel) {
+            self.shared.executor.spawn(poll(Arc::downgrade(&self.shared)));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut by_key = self.shared.waiters.lock();
+        if let Some(waiters) = by_key.get_mut(&self.key) {
+            waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            if waiters.is_empty() {
+                by_key.remove(&self.key);
+            }
+        }
+        drop(by_key);
+        self.shared.waiters.count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Looks for all waiters until the engine is gone.
+async fn poll(shared: Weak<Shared>) {
+    while let Some(strong) = shared.upgrade() {
+        let (clock, arrived) = (strong.clock().clone(), strong.waiters.arrived.clone());
+        match strong.waiters.due(strong.now()) {
+            Ok(keys) => look(&strong, keys).await,
+            Err(next) => {
+                drop(strong);
+                tokio::select! {
+                    () = clock.sleep_until(next) => {}
+                    () = arrived.notified() => {}
+                }
+            }
+        }
+    }
+}
+
+async fn look(shared: &Arc<Shared>, keys: Vec<LockKey>) {
+    for batch in keys.chunks(shared.profile.batch) {
+        let peeks = shared.limited("peek", shared.backend.peek(batch)).await;
+        let now = shared.now();
+        for (index, key) in batch.iter().enumerate() {
+            let peek = peeks.as_ref().ok().and_then(|peeks| peeks.get(index)).copied();
+            shared.waiters.looked(key, peek, &shared.profile.poll, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_share_a_grid_and_never_come_early() {
+        let step = Duration::from_millis(5);
+        let at = BootInstant::from_nanos(12_000_001);
+        assert_eq!(on_grid(at, step), BootInstant::from_nanos(15_000_000));
+        assert_eq!(on_grid(on_grid(at, step), step), on_grid(at, step));
+    }
+}
