@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p lock-sqlite --example measure -- fair|bare|single|handover|idle [seconds]`
 
+#![expect(clippy::disallowed_methods, reason = "an example may wait")]
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;

@@ -17,10 +17,10 @@ use lock_sqlite::SqliteConfig;
 use lock_sqlite::connect;
 
 /// A directory that goes when the test ends.
-pub struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let name = format!("lock-sqlite-test-{}-{number}", std::process::id());
@@ -29,11 +29,11 @@ impl Directory {
         Self(path)
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.0.join("locks.db")
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -44,20 +44,20 @@ impl Drop for Directory {
     }
 }
 
-pub async fn open(path: &Path) -> Sqlite {
+pub(crate) async fn open(path: &Path) -> Sqlite {
     connect(SqliteConfig::new(path)).await.unwrap()
 }
 
-pub fn claim(key: &str) -> Claim {
+pub(crate) fn claim(key: &str) -> Claim {
     claim_for(key, Duration::from_secs(30))
 }
 
-pub fn claim_for(key: &str, ttl: Duration) -> Claim {
+pub(crate) fn claim_for(key: &str, ttl: Duration) -> Claim {
     Claim::new(LockKey::new(key).unwrap(), Owner::new("ann@test:1").unwrap(), ttl)
 }
 
 /// Acquires and returns the fence; fails if the key is held.
-pub async fn acquire(backend: &Sqlite, claim: &Claim) -> Fence {
+pub(crate) async fn acquire(backend: &Sqlite, claim: &Claim) -> Fence {
     match backend.attempt(claim).await.unwrap() {
         Attempt::Acquired { fence, .. } => fence,
         held => panic!("{held:?}"),
@@ -65,7 +65,7 @@ pub async fn acquire(backend: &Sqlite, claim: &Claim) -> Fence {
 }
 
 /// Acquires as soon as the key is free.
-pub async fn acquire_soon(backend: &Sqlite, claim: &Claim) -> Fence {
+pub(crate) async fn acquire_soon(backend: &Sqlite, claim: &Claim) -> Fence {
     loop {
         if let Attempt::Acquired { fence, .. } = backend.attempt(claim).await.unwrap() {
             return fence;
