@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p lock-sqlite --example measure -- fair|bare|single|handover|idle [seconds]`
 
+#![expect(clippy::disallowed_methods, reason = "an example may wait")]
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -233,6 +235,11 @@ async fn handover() -> Outcome<()> {
         let released = nanos();
         backend.release(&held).await?;
         let got: u64 = lines.next().ok_or("the other ended")??.parse()?;
+        assert!(
+            got > released,
+            "the other got it {} µs before the release",
+            (released - got) / 1000
+        );
         micros.push((got - released) / 1000);
         held = claim("key")?;
         wait_for(&backend, &held).await?;
