@@ -1,6 +1,8 @@
 //! The tables of the manual are the tests: what they say is what a user sees, word for word.
 
+use lock_core::COMMON_PARAMS;
 use lock_core::ConnectUrl;
+use lock_core::Param;
 use lock_core::Result;
 
 use crate::Config;
@@ -70,4 +72,19 @@ fn the_environment_is_refused_in_the_manual_s_words() {
         config.provider = Some("memory".to_owned());
         connect(&config)
     });
+}
+
+#[test]
+#[cfg(all(feature = "memory", feature = "sqlite"))]
+fn the_manual_lists_each_query_key_and_no_other() {
+    let row =
+        |backend: &str, param: &Param| format!("| {backend} | `{}` | {} |", param.name, param.help);
+    let common = COMMON_PARAMS.iter().map(|param| row("any", param));
+    let own = backends::DRIVERS
+        .iter()
+        .flat_map(|driver| driver.params.iter().map(move |param| row(driver.name, param)));
+    let lines = include_str!("configuration.md").lines();
+    let listed = lines.skip_while(|line| !line.starts_with("| backend |")).skip(2);
+    let listed: Vec<&str> = listed.take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(listed, common.chain(own).collect::<Vec<_>>());
 }
