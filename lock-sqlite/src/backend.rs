@@ -153,7 +153,7 @@ impl Backend for Sqlite {
     async fn purge(&self) -> Result<u64> {
         let mut total = 0;
         loop {
-            let gone = self.client.call(Kind::Step, |store| store.purge()).await?;
+            let gone = self.client.call(Kind::Steps, |store| store.purge()).await?;
             total += gone as u64;
             if gone < PURGE_ROWS {
                 return Ok(total);

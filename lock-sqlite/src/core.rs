@@ -76,7 +76,9 @@ impl Core {
         }
         match calls {
             [step] if step.kind() == Kind::Step => step.run(&self.store),
-            _ => self.run_grouped(calls),
+            _ => {
+                self.run_grouped(calls);
+            }
         }
         self.restarts = false;
         self.after_write();
@@ -93,16 +95,18 @@ impl Core {
             return true;
         }
         self.store.wait_for_others(false);
-        match steps {
-            [step] => step.run(&self.store),
+        let done = match steps {
+            [step] => {
+                step.run(&self.store);
+                !step.can_repeat()
+            }
             _ => self.run_grouped(steps),
-        }
+        };
         self.store.wait_for_others(true);
-        if steps.iter().any(|step| step.can_repeat()) {
-            return false;
+        if done {
+            self.after_write();
         }
-        self.after_write();
-        true
+        done
     }
 
     /// Gives the turn away unless others wait and the caller may come back in time; tells how long
@@ -156,21 +160,24 @@ impl Core {
         calls.iter_mut().for_each(|call| call.run(&self.store));
     }
 
-    /// Runs `calls` in one transaction. A statement that fails is undone by itself; a failure that
-    /// ends the transaction, or of the commit, undoes all.
-    fn run_grouped(&self, calls: &mut [Box<dyn Call>]) {
+    /// Runs `calls` in one transaction, or returns `false` if it could not begin. A statement that
+    /// fails is undone by itself; a failure that ends the transaction, or of the commit, undoes all.
+    fn run_grouped(&self, calls: &mut [Box<dyn Call>]) -> bool {
         if let Err(error) = self.store.begin() {
-            return fail_all(calls, &error);
+            fail_all(calls, &error);
+            return false;
         }
         for call in &mut *calls {
             call.run(&self.store);
             if !self.store.in_transaction() {
-                return fail_all(calls, &undone());
+                fail_all(calls, &undone());
+                return true;
             }
         }
         if let Err(error) = self.store.commit() {
             fail_all(calls, &error);
         }
+        true
     }
 }
 
