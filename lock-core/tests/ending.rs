@@ -29,7 +29,7 @@ struct DropsGuard(Mutex<Option<LockGuard>>);
 
 impl Wake for DropsGuard {
     fn wake(self: Arc<Self>) {
-        drop(self.0.lock().unwrap().take());
+        drop(self.0.lock().expect("nobody panics").take());
     }
 }
 
@@ -185,6 +185,18 @@ async fn a_minimum_hold_whose_lock_is_lost_holds_up_no_shutdown() {
     hand.advance(SECOND).await;
     assert!(shutdown.is_finished());
     shutdown.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_leaves_a_guarded_lock_taken_for_its_minimum() {
+    let (hand, store, engine) = setup();
+    let guard = engine.lock("k", &plain().ttl(SECOND * 60).min_hold(SECOND * 3)).await.unwrap();
+    engine.shutdown(SECOND).await.unwrap();
+    assert!(!guard.is_valid());
+    hand.advance(ms(2900)).await;
+    assert!(store.is_held("k"), "the minimum is not over");
+    hand.advance(SECOND).await;
+    assert!(!store.is_held("k"), "the lease was shortened to the minimum");
 }
 
 #[tokio::test]
