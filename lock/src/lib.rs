@@ -2,6 +2,7 @@
 
 mod backends;
 mod config;
+mod connect;
 pub mod manual;
 mod plan;
 
@@ -10,4 +11,5 @@ pub use config::Config;
 pub use config::DEFAULT_RETRY_DELAY;
 pub use config::Io;
 pub use config::Section;
+pub use connect::connect;
 pub use lock_core::*;

@@ -12,7 +12,6 @@ mod guardian;
 mod message;
 mod output;
 mod place;
-mod provider;
 mod result;
 mod signals;
 mod terminal;

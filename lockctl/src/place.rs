@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use lock::Config;
 use lock::ConnectUrl;
+use lock::Io;
 use lock::Owner;
 use rustix::process::Pid;
 use rustix::process::getuid;
@@ -28,6 +29,10 @@ pub(crate) fn config(global: &Global) -> Result<Config, Outcome> {
     }
     if config.url.is_none() && config.provider.is_none() {
         config.url = Some(default_url()?);
+    }
+    if config.url.as_ref().is_none_or(|url| url.text("io").is_none()) {
+        // A terminal that takes no output may block us, but must not lose the lock.
+        config.io = config.io.or(Some(Io::Thread));
     }
     Ok(config)
 }

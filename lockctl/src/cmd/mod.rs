@@ -30,7 +30,6 @@ use crate::exit::Code;
 use crate::exit::Outcome;
 use crate::output;
 use crate::place;
-use crate::provider;
 use crate::result::ResultFd;
 
 /// How long the end of a call waits for releases to be confirmed.
@@ -47,7 +46,7 @@ struct Context {
 impl Context {
     async fn open(global: Global) -> Result<Self, Outcome> {
         let config = place::config(&global)?;
-        let provider = provider::connect(&config).await?;
+        let provider = config.connect().await?;
         let context = Self { global, config, provider };
         context.note(|| match place::open_url(&context.config) {
             Some(url) => format!("the locks are in {url}"),
