@@ -45,8 +45,7 @@ use session::Sessions;
 pub(crate) use watchers::Bell;
 pub(crate) use watchers::Watcher;
 
-/// How long a place in line, or a hint that was given, counts without a sign of life (seconds, as the
-/// design has it for every store).
+/// How long a hint that was given counts without its waiter trying again: as long as a place in line.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// From how many keys on the store looks by itself for some to forget.

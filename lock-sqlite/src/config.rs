@@ -1,11 +1,16 @@
 //! What a user can set, parsed at the edge.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lock_core::ConnectUrl;
+use lock_core::Driver;
 use lock_core::Error;
 use lock_core::ErrorKind;
+use lock_core::Param;
 use lock_core::Result;
+use lock_core::SharedBackend;
 
 /// The table of a configuration that names none.
 pub const DEFAULT_TABLE: &str = "locks";
@@ -15,7 +20,24 @@ pub const DEFAULT_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 const MAX_TABLE_BYTES: usize = 63;
 
-const KNOWN_KEYS: &str = "table, busy_timeout and unsafe_filesystem";
+/// How `sqlite:` URLs open a file.
+pub const DRIVER: Driver = Driver {
+    name: "sqlite",
+    schemes: &["sqlite"],
+    params: &[
+        Param { name: "table", help: "the table of the locks; locks" },
+        Param { name: "busy_timeout", help: "longest wait for SQLite's write lock; 2s" },
+        Param {
+            name: "unsafe_filesystem",
+            help: "allow: use a file system that is not known to be local; not set",
+        },
+    ],
+    connect: |url| Box::pin(open(url)),
+};
+
+async fn open(url: ConnectUrl) -> Result<SharedBackend> {
+    Ok(Arc::new(crate::connect(SqliteConfig::from_url(&url)?).await?))
+}
 
 /// Where the locks are kept and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,21 +66,21 @@ impl SqliteConfig {
         }
     }
 
-    /// Parses the path of a `sqlite:PATH` URL and its decoded query pairs.
+    /// Reads `sqlite:PATH?table=…&busy_timeout=…&unsafe_filesystem=allow`.
     ///
     /// # Errors
     ///
-    /// `Config` for a path that is no file, an unknown key, or a value that makes no sense.
-    pub fn from_parts(path: &str, query: &[(&str, &str)]) -> Result<Self> {
-        let mut config = Self::new(path);
-        for (key, value) in query {
-            match *key {
-                "table" => config.table = (*value).to_owned(),
-                "busy_timeout" => config.busy_timeout = parse_duration(value)?,
-                "unsafe_filesystem" => config.any_filesystem = parse_allow(value)?,
-                _ => return Err(unknown_key(key)),
-            }
+    /// `Config` for a path that is no file or a value that makes no sense. Unknown keys are the
+    /// [`DRIVER`](crate::DRIVER)'s to refuse.
+    pub fn from_url(url: &ConnectUrl) -> Result<Self> {
+        let mut config = Self::new(url.path_only()?);
+        if let Some(table) = url.text("table") {
+            config.table = table.to_owned();
         }
+        if let Some(timeout) = url.duration("busy_timeout")? {
+            config.busy_timeout = timeout;
+        }
+        config.any_filesystem = url.choice("unsafe_filesystem", &["allow"])?.is_some();
         config.check()?;
         Ok(config)
     }
@@ -106,25 +128,6 @@ fn check_table(name: &str) -> Result<()> {
     )))
 }
 
-fn parse_duration(text: &str) -> Result<Duration> {
-    let parse = |digits: &str| digits.parse::<u32>().ok().map(u64::from);
-    let millis = text.strip_suffix("ms").and_then(parse).map(Duration::from_millis);
-    let duration =
-        millis.or_else(|| text.strip_suffix('s').and_then(parse).map(Duration::from_secs));
-    duration.ok_or_else(|| config_error(format!("busy_timeout {text:?}: write 500ms or 2s")))
-}
-
-fn parse_allow(value: &str) -> Result<bool> {
-    if value == "allow" {
-        return Ok(true);
-    }
-    Err(config_error(format!("unsafe_filesystem {value:?}: the only value is allow")))
-}
-
-fn unknown_key(key: &str) -> Error {
-    config_error(format!("unknown key {key:?} for sqlite: it takes {KNOWN_KEYS}"))
-}
-
 fn config_error(message: String) -> Error {
     Error::new(ErrorKind::Config, message)
 }
@@ -133,45 +136,52 @@ fn config_error(message: String) -> Error {
 mod tests {
     use super::*;
 
-    fn refused(path: &str, query: &[(&str, &str)]) -> String {
-        let error = SqliteConfig::from_parts(path, query).unwrap_err();
+    fn read(url: &str) -> Result<SqliteConfig> {
+        SqliteConfig::from_url(&ConnectUrl::parse(url)?)
+    }
+
+    fn refused(url: &str) -> String {
+        let error = read(url).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         error.to_string()
     }
 
     #[test]
     fn takes_each_known_key() {
-        let query =
-            [("table", "my_locks"), ("busy_timeout", "500ms"), ("unsafe_filesystem", "allow")];
-        let config = SqliteConfig::from_parts("a/locks.db", &query).unwrap();
-        assert_eq!(config.path, PathBuf::from("a/locks.db"));
+        let config =
+            read("sqlite:a/l.db?table=my_locks&busy_timeout=500ms&unsafe_filesystem=allow")
+                .unwrap();
+        assert_eq!(config.path, PathBuf::from("a/l.db"));
         assert_eq!(config.table, "my_locks");
         assert_eq!(config.busy_timeout, Duration::from_millis(500));
         assert!(config.any_filesystem);
     }
 
     #[test]
-    fn refuses_what_it_does_not_know_and_says_what_it_takes() {
-        assert!(refused("l.db", &[("tabel", "x")]).contains("it takes table, busy_timeout"));
-        assert!(refused("l.db", &[("busy_timeout", "2 minutes")]).contains("500ms or 2s"));
-        assert!(refused("l.db", &[("busy_timeout", "0s")]).contains("between"));
-        assert!(refused("l.db", &[("unsafe_filesystem", "yes")]).contains("allow"));
+    fn a_value_that_makes_no_sense_is_refused() {
+        assert!(refused("sqlite:l.db?busy_timeout=2minutes").contains("write 300ms"));
+        assert!(refused("sqlite:l.db?busy_timeout=0").contains("between"));
+        assert!(refused("sqlite:l.db?unsafe_filesystem=yes").contains("allow"));
     }
 
     #[test]
     fn a_path_must_name_a_file() {
-        assert!(refused(":memory:", &[]).contains("memory:"));
-        assert!(refused("", &[]).contains("name a file"));
-        assert!(refused("dir/", &[]).contains("name a file"));
-        assert!(refused("file:x?mode=ro", &[]).contains("plain path"));
+        assert!(refused("sqlite::memory:").contains("memory:"));
+        assert!(refused("sqlite:").contains("name a file"));
+        assert!(refused("sqlite:dir/").contains("name a file"));
+        assert!(refused("sqlite:file:x").contains("plain path"));
+        assert!(refused("sqlite://rel/x.db").contains("takes no host"));
     }
 
     #[test]
     fn a_table_name_cannot_carry_sql() {
         for name in ["", "1a", "a b", "a\"", "a;DROP", "sqlite_x", "SQLITE_x", "ä", &"a".repeat(64)]
         {
-            assert!(refused("l.db", &[("table", name)]).contains("table name"), "{name}");
+            let mut url = ConnectUrl::parse("sqlite:l.db").unwrap();
+            url.add("table", name).unwrap();
+            let error = SqliteConfig::from_url(&url).unwrap_err();
+            assert!(error.message().contains("table name"), "{name}");
         }
-        assert!(SqliteConfig::from_parts("l.db", &[("table", "_L0cks")]).is_ok());
+        assert!(read("sqlite:l.db?table=_L0cks").is_ok());
     }
 }

@@ -23,4 +23,5 @@ pub use backend::connect;
 pub use backend::schema;
 pub use config::DEFAULT_BUSY_TIMEOUT;
 pub use config::DEFAULT_TABLE;
+pub use config::DRIVER;
 pub use config::SqliteConfig;

@@ -11,6 +11,8 @@ use crate::config::refused;
 pub const DRIVERS: &[Driver] = &[
     #[cfg(feature = "memory")]
     lock_memory::DRIVER,
+    #[cfg(feature = "sqlite")]
+    lock_sqlite::DRIVER,
 ];
 
 /// A backend that this or a later version can have.

@@ -35,7 +35,7 @@ enum Command {
         install: bool,
     },
     /// Run every check: formats, lints, documentation, each feature alone, licences, all tests
-    Ci,
+    Ci(ci::Options),
 }
 
 /// What makes a command fail, as a sentence.
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     let done = signal::catch().and_then(|()| match arguments.command {
         Command::Test(options) => test::test(&options),
         Command::Servers { install } => server::serve(install),
-        Command::Ci => ci::ci(),
+        Command::Ci(options) => ci::ci(&options),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
