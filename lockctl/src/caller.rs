@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 
-use nix::sys::signal::SigSet;
 use nix::sys::signal::Signal as Named;
 use rustix::process::Pid;
 use rustix::process::getpgid;
@@ -15,6 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::channel::Channel;
 use crate::exit::Outcome;
+use crate::mask::Mask;
 use crate::message::Message;
 use crate::signals;
 
@@ -42,6 +42,7 @@ struct Front {
     messages: UnboundedReceiver<Message>,
     process: Pid,
     stdin: OwnedFd,
+    mask: Mask,
 }
 
 impl Caller {
@@ -92,6 +93,11 @@ impl Caller {
         self.front.as_ref().and_then(|front| getpgid(Some(front.process)).ok())
     }
 
+    /// Returns what the job must not find blocked.
+    pub(crate) fn mask(&self) -> Option<&Mask> {
+        self.front.as_ref().map(|front| &front.mask)
+    }
+
     /// Returns the real standard input.
     pub(crate) fn stdin<'a>(&'a self, own: &'a io::Stdin) -> BorrowedFd<'a> {
         self.front.as_ref().map_or_else(|| own.as_fd(), |front| front.stdin.as_fd())
@@ -119,13 +125,11 @@ fn signal(number: Option<i32>) -> Event {
 impl Front {
     fn meet() -> io::Result<Self> {
         // We are in the background, where a terminal may stop those who write or hand it over.
-        let mut mask = SigSet::empty();
-        mask.add(Named::SIGTTOU);
-        mask.thread_block()?;
+        let mask = Mask::block(&[Named::SIGTTOU].into_iter().collect())?;
         let process = getppid().ok_or(io::ErrorKind::NotFound)?;
         let channel = Channel::from_stdin()?;
         let (_, stdin) = channel.receive_with()?;
         let messages = channel.messages()?;
-        Ok(Self { channel, messages, process, stdin })
+        Ok(Self { channel, messages, process, stdin, mask })
     }
 }

@@ -32,6 +32,7 @@ use crate::descendants;
 use crate::exit::Code;
 use crate::exit::Outcome;
 use crate::guardian::OURSELVES;
+use crate::mask::Mask;
 use crate::message::Message;
 use crate::message::Status;
 use crate::signals;
@@ -56,20 +57,16 @@ struct Front {
 
 impl Front {
     fn start() -> io::Result<Self> {
-        let mut mask: SigSet =
-            signals::passed().filter_map(|signal| Named::try_from(signal.as_raw()).ok()).collect();
-        mask.add(Named::SIGCHLD);
-        mask.thread_block()?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let passed = signals::passed().filter_map(|signal| signal.as_raw().try_into().ok());
+        let set: SigSet = passed.chain([Named::SIGCHLD]).collect();
+        let mask = Mask::block(&set)?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         descendants::adopt_orphans()?;
         let (channel, theirs) = Channel::pair()?;
-        let keeper = Command::new(OURSELVES)
-            .arg0("lockctl")
-            .arg(SUBCOMMAND)
-            .args(env::args_os().skip(1))
-            .stdin(Stdio::from(theirs))
-            .process_group(0)
-            .spawn()?;
+        let mut command = Command::new(OURSELVES);
+        command.arg0("lockctl").arg(SUBCOMMAND).args(env::args_os().skip(1));
+        command.stdin(Stdio::from(theirs)).process_group(0);
+        let keeper = mask.lifted(|| command.spawn())?;
         let keeper = i32::try_from(keeper.id()).ok().and_then(Pid::from_raw);
         let keeper = keeper.ok_or(io::ErrorKind::InvalidData)?;
         channel.send_with(Message::Hello, io::stdin().as_fd())?;
@@ -78,11 +75,12 @@ impl Front {
 
     fn watch(mut self) -> io::Result<Outcome> {
         loop {
-            self.wait()?;
+            // First, because a keeper that ended while it was being started has given no sign.
             if let Some(status) = self.reap()? {
                 descendants::destroy(None);
                 return Ok(self.outcome(status));
             }
+            self.wait()?;
         }
     }
 
@@ -160,8 +158,7 @@ impl Front {
 
 /// Stops this process like ^Z and returns when it is continued; at once if nobody could continue it.
 fn stop() {
-    let mut stop = SigSet::empty();
-    stop.add(Named::SIGTSTP);
+    let stop: SigSet = [Named::SIGTSTP].into_iter().collect();
     let _ = nix::sys::signal::raise(Named::SIGTSTP);
     let _ = stop.thread_unblock();
     let _ = stop.thread_block();

@@ -9,6 +9,7 @@ mod duration;
 mod exit;
 mod front;
 mod guardian;
+mod mask;
 mod message;
 mod output;
 mod place;

@@ -50,11 +50,15 @@ pub(crate) fn open_url(config: &Config) -> Option<ConnectUrl> {
 
 /// Returns `user@host:pid`.
 pub(crate) fn default_owner(process: Pid) -> String {
-    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok());
-    let number = || format!("uid{}", getuid().as_raw());
-    let user = named.filter(|user| Owner::new(user).is_ok() && user.len() < 100);
     let host = uname().nodename().to_string_lossy().into_owned();
-    format!("{}@{host}:{}", user.unwrap_or_else(number), process.as_raw_nonzero())
+    format!("{}@{host}:{}", user(), process.as_raw_nonzero())
+}
+
+fn user() -> String {
+    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok());
+    // An owner has to fit into its 255 bytes together with host and process.
+    let fits = |user: &String| Owner::new(user).is_ok() && user.len() < 100;
+    named.filter(fits).unwrap_or_else(|| format!("uid{}", getuid().as_raw()))
 }
 
 fn default_url() -> Result<ConnectUrl, Outcome> {

@@ -92,6 +92,7 @@ async fn job(
         command: &args.command,
         environment: environment(context, guard),
         stdin: caller.stdin(&stdin),
+        mask: caller.mask(),
         home: caller.home(),
         greedy: caller.stdin(&stdin).is_terminal() && io::stdout().is_terminal(),
     };

@@ -16,6 +16,7 @@ use rustix::process::WaitIdStatus;
 use rustix::process::kill_process_group;
 use rustix::process::waitid;
 
+use crate::mask::Mask;
 use crate::message::Status;
 
 /// A job that has been started.
@@ -35,15 +36,13 @@ pub(super) enum News {
 
 impl Job {
     /// Starts `command` in a process group of its own.
-    pub(super) fn start(command: &[OsString], stdin: OwnedFd) -> io::Result<Self> {
+    pub(super) fn start(command: &[OsString], stdin: OwnedFd, mask: &Mask) -> io::Result<Self> {
         let [program, arguments @ ..] = command else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::from(stdin))
-            .process_group(0)
-            .spawn()?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::from(stdin)).process_group(0);
+        let child = mask.lifted(|| command.spawn())?;
         let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         // The child is waited for by its number, together with all that the subreaper inherits.
         Ok(Self { group: group.ok_or(io::ErrorKind::InvalidData)? })

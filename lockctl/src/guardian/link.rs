@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::SUBCOMMAND;
 use crate::channel::Channel;
 use crate::descendants;
+use crate::mask::Mask;
 use crate::message::Deadline;
 use crate::message::Message;
 
@@ -29,6 +30,8 @@ pub(crate) struct Spec<'a> {
     pub(crate) environment: Vec<(&'static str, Option<String>)>,
     /// CMD's standard input.
     pub(crate) stdin: BorrowedFd<'a>,
+    /// What CMD must not find blocked.
+    pub(crate) mask: Option<&'a Mask>,
     /// The process group that the terminal belongs to between jobs, if there is a terminal.
     pub(crate) home: Option<Pid>,
     /// Whether the job gets the terminal without asking.
@@ -57,15 +60,14 @@ impl Link {
                 None => command.env_remove(name),
             };
         }
-        let process = command
-            .arg0("lockctl")
-            .arg(SUBCOMMAND)
-            .arg(spec.home.map_or(0, |home| home.as_raw_nonzero().get()).to_string())
-            .arg(u8::from(spec.greedy).to_string())
-            .args(spec.command)
-            .stdin(Stdio::from(theirs))
-            .process_group(0)
-            .spawn()?;
+        let home = spec.home.map_or(0, |home| home.as_raw_nonzero().get());
+        command.arg0("lockctl").arg(SUBCOMMAND).arg(home.to_string());
+        command.arg(u8::from(spec.greedy).to_string()).args(spec.command);
+        command.stdin(Stdio::from(theirs)).process_group(0);
+        let process = match spec.mask {
+            Some(mask) => mask.lifted(|| command.spawn())?,
+            None => command.spawn()?,
+        };
         channel.send_with(Message::Start(deadline), spec.stdin)?;
         let reports = channel.messages()?;
         Ok(Self { process, channel, reports, group: None })

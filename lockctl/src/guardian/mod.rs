@@ -52,6 +52,7 @@ use self::plan::Step;
 use self::timer::Timer;
 use crate::channel::Channel;
 use crate::descendants;
+use crate::mask::Mask;
 use crate::message::Deadline;
 use crate::message::Ending;
 use crate::message::Message;
@@ -89,20 +90,20 @@ impl Guardian {
     /// Starts the job; `None` if it could not be started, which the keeper has been told.
     fn start(arguments: ArgsOs) -> io::Result<Option<Self>> {
         // Before anything can be started: no signal may end the guardian before the job.
-        SigSet::all().thread_block()?;
+        let mask = Mask::block(&SigSet::all())?;
         descendants::adopt_orphans()?;
         let _ = rustix::thread::set_name(c"lockctl-guard");
         let keeper = Channel::from_stdin()?;
         let (home, greedy, command) = parse(arguments)?;
         let mut terminal = home.and_then(Terminal::open);
-        let mut mask = SigSet::empty();
-        mask.add(Named::SIGCHLD);
-        let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let deaths = [Named::SIGCHLD].into_iter().collect();
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let children = SignalFd::with_flags(&deaths, flags)?;
         let (Message::Start(deadline), stdin) = keeper.receive_with()? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let timer = Timer::new()?;
-        let job = match Job::start(&command, stdin) {
+        let job = match Job::start(&command, stdin, &mask) {
             Ok(job) => job,
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(Errno::INVAL.raw_os_error());
@@ -121,16 +122,19 @@ impl Guardian {
     /// Watches over the job until it is dead.
     fn watch(mut self) -> io::Result<()> {
         self.report(Message::Started(self.job.group().as_raw_nonzero().get()));
+        // A job that ended while it was being started has given no sign.
+        let mut news = true;
         let status = loop {
             match self.plan.due(timer::now()) {
                 Some(Step::Ask) => self.job.ask(),
                 Some(Step::Kill) => self.job.signal(Signal::KILL),
                 None => {}
             }
-            self.timer.set(self.plan.next())?;
-            if let Some(status) = self.wait()? {
+            if news && let Some(status) = self.look_after_children() {
                 break status;
             }
+            self.timer.set(self.plan.next())?;
+            news = self.wait()?;
         };
         descendants::destroy(Some(self.job.group()));
         self.leave_terminal(status);
@@ -138,8 +142,8 @@ impl Guardian {
         Ok(())
     }
 
-    /// Waits for the keeper, a child or the time, and returns how CMD ended if it did.
-    fn wait(&mut self) -> io::Result<Option<Status>> {
+    /// Waits for the keeper, a child or the time, and tells whether it was a child.
+    fn wait(&mut self) -> io::Result<bool> {
         let mut fds = [
             PollFd::new(&self.children, PollFlags::IN),
             PollFd::new(&self.timer, PollFlags::IN),
@@ -154,7 +158,7 @@ impl Guardian {
         if keeper {
             self.obey();
         }
-        Ok(if children { self.look_after_children() } else { None })
+        Ok(children)
     }
 
     fn obey(&mut self) {
