@@ -24,7 +24,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// A job with a child, a grandchild whose parent is dead, and one in a session of its own, none of
 /// which ends by itself or on SIGTERM.
-const FAMILY: &str = "trap '' TERM; rm -f child orphan daemon ready
+const FAMILY: &str = "trap '' TERM
     sleep 1000 & echo $! > child
     sh -c 'trap \"\" TERM; sleep 1000 & echo $! > orphan'
     setsid sh -c 'echo $$ > daemon; exec sleep 1000' &
@@ -70,7 +70,9 @@ fn when_lockctl_is_killed_the_job_dies_at_once_and_the_next_holder_comes_with_th
         lockctl.wait().unwrap();
         slowest_death = slowest_death.max(death);
         slowest_next = slowest_next.max(next);
-        std::fs::remove_file(place.path("job")).unwrap();
+        for name in ["job", "child", "orphan", "daemon", "ready"] {
+            std::fs::remove_file(place.path(name)).unwrap();
+        }
     }
     println!(
         "{rounds} rounds: job dead after {slowest_death:?}, next holder after {slowest_next:?}"

@@ -33,7 +33,7 @@ use crate::place;
 use crate::result::ResultFd;
 
 /// How long the end of a call waits for releases to be confirmed.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a command works with.
 #[derive(Debug)]

@@ -138,12 +138,15 @@ fn argument(pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(line.split(|byte| *byte == 0).nth(1)?).into_owned())
 }
 
-fn child_with(parent_pid: i32, first_argument: &str) -> Option<i32> {
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| parent(*pid) == Some(parent_pid))
-        .find(|pid| argument(*pid).as_deref() == Some(first_argument))
+pub fn children(of: i32) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| parent(*pid) == Some(of)).collect()
+}
+
+fn child_with(parent: i32, first_argument: &str) -> Option<i32> {
+    let mut children = children(parent).into_iter();
+    children.find(|pid| argument(*pid).as_deref() == Some(first_argument))
 }
 
 /// The process that renews: with a controlling terminal it is the child of the one in front.
