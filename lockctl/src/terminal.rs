@@ -21,7 +21,6 @@ pub(crate) struct Terminal {
     file: File,
     home: Pid,
     modes: Option<Termios>,
-    given: bool,
 }
 
 impl Terminal {
@@ -31,7 +30,7 @@ impl Terminal {
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty");
         let file = file.ok()?;
         let modes = tcgetattr(&file).ok();
-        Some(Self { file, home, modes, given: false })
+        Some(Self { file, home, modes })
     }
 
     /// Tells whether `home` is in the foreground.
@@ -40,23 +39,15 @@ impl Terminal {
     }
 
     /// Hands it to `group`, if it is `home`'s to give; tells whether it did.
-    pub(crate) fn give(&mut self, group: Pid) -> bool {
-        let give = self.is_home() && tcsetpgrp(&self.file, group).is_ok();
-        self.given |= give;
-        give
+    pub(crate) fn give(&self, group: Pid) -> bool {
+        self.is_home() && tcsetpgrp(&self.file, group).is_ok()
     }
 
-    /// Takes back what was given.
-    pub(crate) fn take_back(&mut self) {
-        if std::mem::take(&mut self.given) {
+    /// Takes it back from `group`, unless the shell has done so.
+    pub(crate) fn take_back(&self, group: Pid) {
+        if tcgetpgrp(&self.file) == Ok(group) {
             let _ = tcsetpgrp(&self.file, self.home);
         }
-    }
-
-    /// Takes it from whoever has it, after the job is dead.
-    pub(crate) fn reclaim(&mut self) {
-        self.given = true;
-        self.take_back();
     }
 
     /// Restores the modes that a killed job had no time to restore.

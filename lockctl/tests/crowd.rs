@@ -1,5 +1,7 @@
 //! Many processes want the same key.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod common;
 
 use std::fs;

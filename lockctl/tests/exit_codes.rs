@@ -1,5 +1,7 @@
 //! Every exit code, and the sentence that comes with it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod common;
 
 use std::ffi::OsStr;

@@ -1,5 +1,7 @@
 //! The job never runs on without the lock, whoever is killed or frozen.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod common;
 
 use std::env;

@@ -1,5 +1,7 @@
 //! What scripts read: JSON, the environment of the command, descriptors.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod common;
 
 use std::ffi::OsStr;

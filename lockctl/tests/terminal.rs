@@ -1,5 +1,7 @@
 //! A shell on a terminal: ^C, ^Z, fg and bg, with the lock kept all the while.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod common;
 
 use std::fs::File;

@@ -29,7 +29,6 @@ struct Facts {
 }
 
 /// Prints the facts about the backend.
-#[expect(clippy::unused_async, reason = "commands have one shape")]
 pub(super) async fn profile(context: &Context) -> Result<(), Outcome> {
     let facts = Facts::of(context.provider.profile());
     if context.global.json {

@@ -26,7 +26,7 @@ use crate::message::Message;
 use crate::message::Status;
 use crate::output;
 use crate::place;
-use crate::terminal::Terminal;
+use crate::signals;
 
 /// Runs the command under the lock; the outcome is the command's if the lock held to its end.
 pub(super) async fn run(
@@ -69,7 +69,7 @@ async fn may_start(guard: &LockGuard, caller: &mut Caller) -> Result<(), Outcome
             }
         };
         if let Some(Event::Signal(signal)) = event
-            && crate::signals::is_fatal(signal)
+            && signals::is_fatal(signal)
         {
             return Err(Outcome::interrupted(signal, guard.key()));
         }
@@ -102,10 +102,7 @@ async fn job(
     match supervise(context, guard, caller, &mut link).await {
         Some(ended) => ended.map_err(|errno| not_started(args, errno)),
         None => {
-            link.destroy().await;
-            if let Some(mut terminal) = caller.home().and_then(Terminal::open) {
-                terminal.reclaim();
-            }
+            link.destroy(caller.home()).await;
             Err(Outcome::bug("the guardian was killed; the command was killed, the lock released"))
         }
     }

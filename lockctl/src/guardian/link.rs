@@ -17,6 +17,7 @@ use crate::descendants;
 use crate::mask::Mask;
 use crate::message::Deadline;
 use crate::message::Message;
+use crate::terminal::Terminal;
 
 /// This program, even if its file has been replaced since.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
@@ -88,13 +89,17 @@ impl Link {
     }
 
     /// Does what the guardian can do no more: kills the job and waits until all of it is dead.
-    pub(crate) async fn destroy(mut self) {
+    pub(crate) async fn destroy(mut self, home: Option<Pid>) {
+        let group = self.group;
         let job = tokio::task::spawn_blocking(move || {
             let _ = self.process.kill();
             let _ = self.process.wait();
-            descendants::destroy(self.group);
+            descendants::destroy(group);
         });
         // Only a panic could end it early, and that has been shown.
         let _ = job.await;
+        if let (Some(terminal), Some(group)) = (home.and_then(Terminal::open), group) {
+            terminal.take_back(group);
+        }
     }
 }

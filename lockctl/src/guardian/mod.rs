@@ -95,7 +95,7 @@ impl Guardian {
         let _ = rustix::thread::set_name(c"lockctl-guard");
         let keeper = Channel::from_stdin()?;
         let (home, greedy, command) = parse(arguments)?;
-        let mut terminal = home.and_then(Terminal::open);
+        let terminal = home.and_then(Terminal::open);
         let deaths = [Named::SIGCHLD].into_iter().collect();
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let children = SignalFd::with_flags(&deaths, flags)?;
@@ -111,7 +111,7 @@ impl Guardian {
                 return Ok(None);
             }
         };
-        if let Some(terminal) = terminal.as_mut().filter(|_| greedy) {
+        if let Some(terminal) = terminal.as_ref().filter(|_| greedy) {
             terminal.give(job.group());
         }
         let plan = Plan::new(deadline);
@@ -173,7 +173,7 @@ impl Guardian {
         }
     }
 
-    fn pass_on(&mut self, signal: i32) {
+    fn pass_on(&self, signal: i32) {
         let Some(signal) = Signal::from_named_raw(signal) else { return };
         if signal == Signal::CONT {
             // After the shell's `fg` our home is in the foreground, after `bg` it is not.
@@ -202,20 +202,19 @@ impl Guardian {
             self.job.signal(Signal::CONT);
             return;
         }
-        if let Some(terminal) = &mut self.terminal {
-            terminal.take_back();
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back(self.job.group());
         }
         self.report(Message::Stopped);
     }
 
-    fn lend_terminal(&mut self) -> bool {
-        let group = self.job.group();
-        self.terminal.as_mut().is_some_and(|terminal| terminal.give(group))
+    fn lend_terminal(&self) -> bool {
+        self.terminal.as_ref().is_some_and(|terminal| terminal.give(self.job.group()))
     }
 
-    fn leave_terminal(&mut self, status: Status) {
-        let Some(terminal) = &mut self.terminal else { return };
-        terminal.take_back();
+    fn leave_terminal(&self, status: Status) {
+        let Some(terminal) = &self.terminal else { return };
+        terminal.take_back(self.job.group());
         if matches!(status, Status::Killed(_)) {
             terminal.restore_modes();
         }
