@@ -54,6 +54,16 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a command under a lock, and stop it if the lock is lost
+    ///
+    /// The command runs in a process group of its own, which gets SIGTERM when the lock is at risk and
+    /// SIGKILL when its time is over, also if lockctl itself is frozen or killed. What is left of the
+    /// group when the command ends is killed before the lock is released. Not covered: processes that
+    /// leave the group (they are killed only as orphans), commands that change to another user, and
+    /// lockctl and its guardian killed with -9 at the same time. On a terminal ^C and ^Z work as
+    /// usual; a stopped command keeps its lock.
+    ///
+    /// The command gets LOCK_KEY, LOCK_FENCE, LOCK_OWNER and LOCK_URL (without password). Send the
+    /// fence with every write, and let what is written to refuse a lower one than it has seen.
     Run(Run),
     /// Take a lock that nobody renews, and print a handle to it
     Acquire(Acquire),

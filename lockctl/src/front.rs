@@ -77,7 +77,6 @@ impl Front {
         loop {
             // First, because a keeper that ended while it was being started has given no sign.
             if let Some(status) = self.reap()? {
-                descendants::destroy(None);
                 return Ok(self.outcome(status));
             }
             self.wait()?;
@@ -148,10 +147,13 @@ impl Front {
             Status::Killed(signal) if self.passed == Some(signal) => {
                 Outcome::quiet("interrupted", Code::of_signal(signal))
             }
-            Status::Killed(signal) => Outcome::bug(format!(
-                "the process that kept the lock was killed by signal {signal}; the job is dead, \
-                 the lock ends with its TTL"
-            )),
+            Status::Killed(signal) => {
+                descendants::destroy(None);
+                Outcome::bug(format!(
+                    "the process that kept the lock was killed by signal {signal}; the command is \
+                     dead, the lock ends with its TTL"
+                ))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Runs commands under a lock, and looks after locks, over any backend.
+//! Runs commands under a lock, and looks after locks, over any backend. For Linux.
 
 mod args;
 mod caller;

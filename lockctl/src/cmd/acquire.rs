@@ -1,5 +1,7 @@
 //! `lockctl acquire`: a lock that outlives this process, for as long as was asked.
 
+use std::time::Duration;
+
 use lock::Handle;
 use lock::LeaseKind;
 use lock::LockGuard;
@@ -37,8 +39,9 @@ async fn detached(
     let hold_for = ("--hold-for", Some(args.hold_for));
     let options = options(context, &args.claim, caller, hold_for)?.without_renewal();
     let guard = take(context, &args.claim, &options, caller).await?;
-    let acquired = print(context, guard)?;
-    Ok(Outcome { fence: Some(acquired), ..Outcome::quiet("acquired", Code::OK) })
+    let fence = Some(guard.fence().get());
+    print(context, guard)?;
+    Ok(Outcome { fence, ..Outcome::quiet("acquired", Code::OK) })
 }
 
 /// A handle is of use only where the lock can outlive the process that took it.
@@ -59,11 +62,10 @@ fn check_backend(context: &Context) -> Result<(), Outcome> {
     Ok(())
 }
 
-fn print(context: &Context, guard: LockGuard) -> Result<u64, Outcome> {
+fn print(context: &Context, guard: LockGuard) -> Result<(), Outcome> {
     let valid_for = guard.valid_for();
     let handle = guard.into_handle()?;
-    print_handle(context, &handle, valid_for)?;
-    Ok(handle.fence.get())
+    print_handle(context, &handle, valid_for)
 }
 
 #[derive(Serialize)]
@@ -78,7 +80,7 @@ struct Acquired<'a> {
 pub(super) fn print_handle(
     context: &Context,
     handle: &Handle,
-    valid_for: std::time::Duration,
+    valid_for: Duration,
 ) -> Result<(), Outcome> {
     if !context.global.json {
         return output::print(&format!("{handle}\n"));

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::IsTerminal as _;
 
+use lock::BootInstant;
 use lock::ConnectUrl;
 use lock::ErrorKind;
 use lock::Hold;
@@ -96,10 +97,11 @@ async fn job(
         home: caller.home(),
         greedy: caller.stdin(&stdin).is_terminal() && io::stdout().is_terminal(),
     };
-    let link = Link::start(&spec, deadline(guard));
+    let first = deadline(guard);
+    let link = Link::start(&spec, first);
     let mut link =
         link.map_err(|error| Outcome::bug(format!("the guardian cannot be started: {error}")))?;
-    match supervise(context, guard, caller, &mut link).await {
+    match supervise(context, guard, first, caller, &mut link).await {
         Some(ended) => ended.map_err(|errno| not_started(args, errno)),
         None => {
             link.destroy(caller.home()).await;
@@ -113,10 +115,11 @@ async fn job(
 async fn supervise(
     context: &Context,
     hold: &Hold,
+    first: Deadline,
     caller: &mut Caller,
     link: &mut Link,
 ) -> Option<Result<Ending, Errno>> {
-    let mut known = Some(hold.valid_until());
+    let mut known = Some(first.end);
     loop {
         tokio::select! {
             report = link.report() => match report? {
@@ -130,20 +133,22 @@ async fn supervise(
             },
             event = caller.event() => match event {
                 Event::Signal(signal) => link.order(Message::Signal(signal)),
-                Event::Gone => link.order(Message::Renewed(Deadline::PAST)),
+                Event::Gone => link.kill_job(),
                 Event::Go => {}
             },
             until = renewed(hold, known) => {
                 known = until;
-                let deadline = if until.is_some() { deadline(hold) } else { Deadline::PAST };
-                link.order(Message::Renewed(deadline));
+                match until {
+                    Some(_) => link.order(Message::Renewed(deadline(hold))),
+                    None => link.kill_job(),
+                }
             }
         }
     }
 }
 
 /// Waits for the next deadline, or for the loss; once lost, for ever.
-async fn renewed(hold: &Hold, known: Option<lock::BootInstant>) -> Option<lock::BootInstant> {
+async fn renewed(hold: &Hold, known: Option<BootInstant>) -> Option<BootInstant> {
     match known {
         Some(known) => hold.renewed(known).await,
         None => std::future::pending().await,

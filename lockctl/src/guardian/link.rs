@@ -9,6 +9,8 @@ use std::process::Command;
 use std::process::Stdio;
 
 use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process_group;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::SUBCOMMAND;
@@ -86,6 +88,14 @@ impl Link {
     /// Gives an order. A guardian that is gone shows in [`report`](Self::report).
     pub(crate) fn order(&self, message: Message) {
         let _ = self.channel.send(message);
+    }
+
+    /// Ends the job now. The guardian does it, but it may be frozen, so the group is killed here too.
+    pub(crate) fn kill_job(&self) {
+        self.order(Message::Renewed(Deadline::PAST));
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 
     /// Does what the guardian can do no more: kills the job and waits until all of it is dead.

@@ -103,6 +103,12 @@ impl Guardian {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let timer = Timer::new()?;
+        if timer::now() >= deadline.end {
+            // It was frozen on the way here: nothing may start.
+            let status = Status::Killed(Signal::KILL.as_raw());
+            keeper.send(Message::Ended(Ending { status, told: true }))?;
+            return Ok(None);
+        }
         let job = match Job::start(&command, stdin, &mask) {
             Ok(job) => job,
             Err(error) => {
