@@ -1,4 +1,4 @@
-//! Locks in memory: the reference backend and the test double.
+#![doc = include_str!("../docs.md")]
 
 mod backend;
 mod client;

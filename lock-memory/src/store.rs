@@ -4,6 +4,7 @@
 //! is awaited inside, and hints are given only after the mutex is free again.
 
 mod crowd;
+mod outcome;
 mod record;
 mod session;
 #[cfg(test)]
@@ -32,18 +33,17 @@ use lock_core::Peek;
 use lock_core::Release;
 use lock_core::Result;
 
+pub(crate) use outcome::Fate;
+pub(crate) use outcome::Own;
+pub(crate) use outcome::Tried;
 use record::Record;
 use record::View;
-
-pub(crate) use record::Fate;
-pub(crate) use record::Own;
-pub(crate) use record::Tried;
 pub(crate) use session::Anchor;
 pub(crate) use session::SessionGone;
 pub(crate) use session::SessionId;
 use session::Sessions;
 pub(crate) use watchers::Bell;
-pub(crate) use watchers::Watcher;
+use watchers::Watcher;
 
 /// How long a hint that was given counts without its waiter trying again: as long as a place in line.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -80,14 +80,28 @@ impl Store {
 
     /// Carries out one step, then gives the hints that came of it.
     pub(crate) fn step<T>(&self, step: impl FnOnce(&mut State, Now<'_>) -> T) -> T {
+        let clock = &self.0.clock;
+        // Read inside the mutex, so that time never runs backwards from step to step.
+        self.timeless(|state| step(state, Now { at: clock.now(), clock }))
+    }
+
+    /// Carries out a step that need not know the time.
+    fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
         let (out, bells) = {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-            // Read inside the mutex, so that time never runs backwards from step to step.
-            let now = Now { at: self.0.clock.now(), clock: &self.0.clock };
-            (step(&mut state, now), std::mem::take(&mut state.bells))
+            (step(&mut state), std::mem::take(&mut state.bells))
         };
         bells.iter().for_each(Bell::ring);
         out
+    }
+
+    /// Disarms a hint; if its waiter never used it, the next one gets it.
+    pub(crate) fn disarm(&self, key: &LockKey, id: u64) {
+        let Some(watcher) = self.timeless(|state| state.disarm(key, id)) else { return };
+        if watcher.was_waiting() {
+            self.step(|state, now| state.wake(now, key));
+        }
+        // The watcher is dropped here, outside the mutex: wakers run code.
     }
 }
 
@@ -304,15 +318,15 @@ impl State {
         self.watchers
     }
 
-    /// Disarms a hint; if it was given in vain, the next in line gets it.
-    pub(crate) fn disarm(&mut self, now: Now<'_>, key: &LockKey, id: u64) -> Option<Watcher> {
+    fn disarm(&mut self, key: &LockKey, id: u64) -> Option<Watcher> {
+        self.records.get_mut(key)?.watchers.disarm(id)
+    }
+
+    fn wake(&mut self, now: Now<'_>, key: &LockKey) {
         let view = View { now: now.at, sessions: &self.sessions };
-        let record = self.records.get_mut(key)?;
-        let watcher = record.watchers.disarm(id)?;
-        if watcher.was_waiting() {
+        if let Some(record) = self.records.get_mut(key) {
             record.wake(view, &mut self.bells);
         }
-        Some(watcher)
     }
 }
 

@@ -170,7 +170,7 @@ mod tests {
         assert!(refused("sqlite:").contains("name a file"));
         assert!(refused("sqlite:dir/").contains("name a file"));
         assert!(refused("sqlite:file:x").contains("plain path"));
-        assert!(refused("sqlite://rel/x.db").contains("takes no host"));
+        assert!(refused("sqlite://rel/x.db").contains("names no host"));
     }
 
     #[test]

@@ -5,10 +5,12 @@ compile_error!(
     "lock-sqlite needs Linux: its leases end on CLOCK_BOOTTIME and its hints use inotify"
 );
 
+mod actor;
 mod backend;
 mod boot;
 mod client;
 mod config;
+mod core;
 mod error;
 mod fs;
 mod open;

@@ -55,6 +55,8 @@ fn choose_journal(connection: &Connection) -> Result<()> {
     } else {
         current
     };
+    // The actor copies the log itself: a caller's step must not.
+    connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(in_step)?;
     let level = if mode == "wal" { "NORMAL" } else { "FULL" };
     connection.pragma_update(None, "synchronous", level).map_err(in_step)
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use lock_core::Attempt;
 use lock_core::Claim;
@@ -26,6 +27,7 @@ use rusqlite::params;
 use rusqlite::types::Value;
 
 use crate::boot::Boot;
+use crate::config::SqliteConfig;
 use crate::error::During;
 use crate::error::classify;
 use crate::row::Row;
@@ -39,13 +41,41 @@ pub(crate) struct Store {
     connection: Connection,
     sql: Statements,
     boot: Boot,
+    has_log: bool,
+    busy_timeout: Duration,
     /// Whether a step since the last [`take_freed`](Self::take_freed) freed a key.
     freed: Cell<bool>,
 }
 
 impl Store {
-    pub(crate) fn new(connection: Connection, sql: Statements, boot: Boot) -> Self {
-        Self { connection, sql, boot, freed: Cell::new(false) }
+    pub(crate) fn new(connection: Connection, config: &SqliteConfig, boot: Boot) -> Result<Self> {
+        let journal = connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+        let journal: String = journal.map_err(|failure| classify(failure, During::Step))?;
+        Ok(Self {
+            has_log: journal == "wal",
+            connection,
+            sql: Statements::new(&config.table),
+            boot,
+            busy_timeout: config.busy_timeout,
+            freed: Cell::new(false),
+        })
+    }
+
+    /// Tells whether commits go to a write-ahead log, so that they need no sync.
+    pub(crate) fn has_log(&self) -> bool {
+        self.has_log
+    }
+
+    /// Sets whether steps wait for other processes or fail at once as busy.
+    pub(crate) fn wait_for_others(&self, waits: bool) {
+        let limit = if waits { self.busy_timeout } else { Duration::ZERO };
+        let set = self.connection.busy_timeout(limit);
+        debug_assert!(set.is_ok(), "the configuration has checked the range");
+    }
+
+    /// Copies the log into the database as far as readers allow. What cannot be copied now is next time.
+    pub(crate) fn checkpoint(&self) {
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     }
 
     /// Tells whether waiters have something to hear of, once.
@@ -105,10 +135,12 @@ impl Store {
 
     /// Says who holds `key`. If it was freed since the refusal, nobody is named and a retry is due.
     fn refusal(&self, key: &LockKey) -> Result<Attempt> {
-        let state = self.inspect(key)?;
-        let retry_in = state.holders.first().and_then(|holder| holder.expires_in);
-        let retry_in = Some(retry_in.unwrap_or_default());
-        Ok(Attempt::Held { holders: state.holders, retry_in, ahead: None })
+        let rows = self.look(std::slice::from_ref(key))?;
+        let at = self.boot.moment();
+        let holder = rows.first().map_or(Ok(None), |row| row.refused_for(&at))?;
+        let retry_in = holder.as_ref().and_then(|holder| holder.expires_in).unwrap_or_default();
+        let holders = Vec::from_iter(holder);
+        Ok(Attempt::Held { holders, retry_in: Some(retry_in), ahead: None })
     }
 
     pub(crate) fn keep(

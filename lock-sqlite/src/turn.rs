@@ -29,7 +29,7 @@ use crate::fs::Place;
 const SLICE: Duration = Duration::from_millis(2);
 
 /// How long a turn is kept idle for a caller that may come back while others wait.
-const LINGER: Duration = Duration::from_micros(100);
+const LINGER: Duration = Duration::from_micros(200);
 
 /// How long to wait for a turn before going on without.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -49,6 +49,10 @@ const OTHERS_LOOK: Duration = Duration::from_millis(1);
 pub(crate) struct Turn {
     files: Option<Files>,
     since: Option<Instant>,
+    /// When the turn was last asked to rest.
+    used: Instant,
+    /// Whether others were in the way when the turn was taken.
+    contended: bool,
     distrust_until: Option<Instant>,
 }
 
@@ -66,19 +70,35 @@ impl Turn {
         let files = open_side_file(&place.beside("-next"))
             .zip(open_side_file(&place.beside("-turn")))
             .map(|(next, turn)| Files { next, turn });
-        Self { files, since: None, distrust_until: None }
+        Self { files, since: None, used: Instant::now(), contended: false, distrust_until: None }
+    }
+
+    /// Takes the turn if nobody has it or waits for it, and tells whether to go on.
+    pub(crate) fn try_take(&mut self) -> bool {
+        self.used = Instant::now();
+        if self.is_over() {
+            self.rest();
+        }
+        if self.since.is_none() {
+            let entered = self.files.as_ref().is_none_or(|files| files.enter(self.used));
+            self.since = entered.then_some(self.used);
+            self.contended = !entered;
+        }
+        self.since.is_some()
     }
 
     /// Takes the turn if it can be had in time; the caller goes on in any case.
     pub(crate) fn take(&mut self) {
+        self.used = Instant::now();
         let Some(files) = &self.files else { return };
         if self.since.is_some() {
             return;
         }
-        let start = Instant::now();
+        let start = self.used;
         let trusts = self.distrust_until.is_none_or(|until| start >= until);
         let deadline = start + if trusts { PATIENCE } else { Duration::ZERO };
-        if files.enter(deadline) {
+        self.contended = !files.enter(start);
+        if !self.contended || files.enter(deadline) {
             self.distrust_until = None;
             self.since = Some(Instant::now());
         } else if trusts {
@@ -96,7 +116,8 @@ impl Turn {
     /// Gives the turn away, or says how long to keep it for a caller that may come back.
     pub(crate) fn rest(&mut self) -> Option<Duration> {
         self.since?;
-        if !self.is_over() && self.is_wanted() {
+        let idle = self.used.elapsed();
+        if self.contended && idle < LINGER && !self.is_over() && self.is_wanted() {
             return Some(LINGER);
         }
         self.give();

@@ -55,18 +55,36 @@ impl Config {
     ///
     /// Dropping the future closes what was opened.
     pub async fn connect(&self) -> Result<Arc<dyn LockProvider>> {
-        let plan = Plan::new(self)?;
-        let options = plan.engine_options();
-        let Plan { driver, url, io, .. } = plan;
+        Ok(Arc::new(Plan::new(self)?.connect().await?))
+    }
+}
+
+impl Plan {
+    async fn connect(self) -> Result<Engine> {
+        let options = self.engine_options();
         let timeout = options.operation_timeout;
-        let engine = tokio::select! {
-            engine = open(driver, url, io, options) => engine,
+        let opened = tokio::select! {
+            engine = open(self.driver, self.url, self.io, options) => engine,
             () = Clock::system().sleep(timeout) => Err(late(timeout)),
         };
-        match engine {
-            Ok(engine) => Ok(Arc::new(engine)),
-            Err(error) => Err(error.in_context("connect", driver.name, None)),
+        opened.map_err(|error| error.in_context("connect", self.driver.name, None))
+    }
+
+    fn engine_options(&self) -> EngineOptions {
+        let mut options = EngineOptions::new();
+        if let Some(prefix) = &self.prefix {
+            options = options.prefix(prefix);
         }
+        if let Some(ttl) = self.ttl {
+            options = options.ttl(ttl);
+        }
+        if let Some(wait) = &self.wait {
+            options = options.wait(wait.clone());
+        }
+        if let Some(timeout) = self.timeout {
+            options = options.operation_timeout(timeout);
+        }
+        options
     }
 }
 
@@ -87,21 +105,48 @@ fn late(timeout: Duration) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the store did not answer within {timeout:?}"))
 }
 
-impl Plan {
-    fn engine_options(&self) -> EngineOptions {
-        let mut options = EngineOptions::new();
-        if let Some(prefix) = &self.prefix {
-            options = options.prefix(prefix);
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use lock_core::Connecting;
+
+    use super::*;
+
+    fn plan(connect: fn(ConnectUrl) -> Connecting, io: Option<Io>) -> Plan {
+        let driver = Driver { name: "fake", schemes: &["fake"], params: &[], connect };
+        Plan {
+            driver: Box::leak(Box::new(driver)),
+            url: ConnectUrl::parse("fake://host").unwrap(),
+            prefix: None,
+            ttl: None,
+            wait: None,
+            timeout: Some(Duration::from_millis(50)),
+            io,
         }
-        if let Some(ttl) = self.ttl {
-            options = options.ttl(ttl);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_never_answers_is_given_up_in_time() {
+        for io in [Io::Runtime, Io::Thread] {
+            let error = plan(|_| Box::pin(pending()), Some(io)).connect().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            assert_eq!(error.to_string(), "connect on fake: the store did not answer within 50ms");
         }
-        if let Some(wait) = &self.wait {
-            options = options.wait(wait.clone());
+    }
+
+    #[tokio::test]
+    async fn io_runs_where_it_is_asked_to() {
+        let tell: fn(ConnectUrl) -> Connecting = |_| {
+            Box::pin(async {
+                let here = format!("{:?}", std::thread::current().id());
+                Err(Error::new(ErrorKind::Corrupt, here))
+            })
+        };
+        let ours = format!("{:?}", std::thread::current().id());
+        for (io, same) in [(None, true), (Some(Io::Runtime), true), (Some(Io::Thread), false)] {
+            let error = plan(tell, io).connect().await.unwrap_err();
+            assert_eq!(error.message() == ours, same, "{io:?}");
         }
-        if let Some(timeout) = self.timeout {
-            options = options.operation_timeout(timeout);
-        }
-        options
     }
 }

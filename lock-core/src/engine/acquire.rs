@@ -1,14 +1,18 @@
 //! One lock call: attempts, waits, and leaves nothing behind when it is dropped.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::Shared;
+use super::call::Call;
 use super::held::Held;
 use super::held::Opening;
 use super::pace::Pace;
+use super::pending::Flight;
+use super::pending::Pending;
 use super::place::InLine;
 use super::request::Request;
 use super::waiters::Waiting;
@@ -27,6 +31,9 @@ use crate::TryLock;
 use crate::Wait;
 use crate::Watch;
 
+/// How long to try to arm a hint: without one there is still the poller, which looks sooner.
+const ARMING: Duration = Duration::from_secs(1);
+
 /// Acquires what `request` wants, waiting as `wait` says.
 pub(crate) async fn acquire(
     shared: &Arc<Shared>,
@@ -34,7 +41,7 @@ pub(crate) async fn acquire(
     wait: &Wait,
 ) -> Result<TryLock> {
     let began = shared.now();
-    let pace = Pace::new(wait, began);
+    let pace = shared.pace(wait);
     let key = request.claim.key.clone();
     let mut seat = None;
     if pace.waits() && !request.claim.queue {
@@ -45,8 +52,16 @@ pub(crate) async fn acquire(
         seat = Some(place);
     }
     let pending = Pending::new(shared, request.claim.clone());
-    let call =
-        Acquire { shared, request, pace, began, pending, waiting: None, holders: Vec::new() };
+    let call = Acquire {
+        shared,
+        request,
+        pace,
+        began,
+        pending,
+        waiting: None,
+        holders: Vec::new(),
+        until: None,
+    };
     let outcome = call.run().await;
     drop(seat);
     outcome
@@ -98,6 +113,8 @@ struct Acquire<'a> {
     pending: Pending,
     waiting: Option<Contention>,
     holders: Vec<Holder>,
+    /// When the next counted attempt is due, after a hint has brought another forward.
+    until: Option<BootInstant>,
 }
 
 /// What a contender keeps alive while it waits.
@@ -119,18 +136,20 @@ impl Acquire<'_> {
                 Flight::Landed(Ok(Attempt::Acquired { fence, lease })) => {
                     match self.admit(fence, lease) {
                         Ok(held) => {
-                            return Ok(TryLock::Acquired(hand_over(self.shared, held).await));
+                            return Ok(TryLock::Acquired(hand_over(self.shared, held)));
                         }
                         Err(error) => self.recover(error).await,
                     }
                 }
                 Flight::Landed(Ok(Attempt::Held { holders, retry_in, .. })) => {
+                    self.pace.answered();
                     self.shared.slots.note(&self.request.claim.key, &holders);
                     self.holders = holders;
                     self.contend(retry_in).await
                 }
                 Flight::Landed(Err(error)) => self.recover(error).await,
                 Flight::Late => Err(self.out_of_time()),
+                Flight::Closing => Err(closed()),
             };
             if let Some(outcome) = done? {
                 return Ok(outcome);
@@ -146,7 +165,6 @@ impl Acquire<'_> {
             self.start_afresh();
             return Err(came_too_late(lease));
         }
-        self.shared.check_open()?;
         let opening = Opening {
             claim: self.pending.acquired(),
             fence,
@@ -155,6 +173,11 @@ impl Acquire<'_> {
             renew: self.request.renew,
         };
         let held = Held::open(self.shared, opening);
+        if let Err(closed) = self.shared.check_open() {
+            // The shutdown may have looked for holds just before this one opened.
+            held.close();
+            return Err(closed);
+        }
         if self.request.reentrant {
             self.shared.reentry.remember(&held);
             self.shared.waiters.wake_key(&self.request.claim.key);
@@ -177,18 +200,25 @@ impl Acquire<'_> {
             let entered = reenter(self.shared, &self.request)?;
             return Ok(entered.or_else(|| Some(TryLock::Held(std::mem::take(&mut self.holders)))));
         }
-        if self.waiting.is_none() && self.arm().await {
-            // Armed now: what was released before that shows in the next attempt.
-            return Ok(None);
+        if self.waiting.is_none() {
+            self.arm().await;
+            if !self.pace.counts() {
+                // Armed now: what was released before that shows in the next attempt.
+                return Ok(None);
+            }
         }
-        let Some(until) = self.pace.next_attempt(self.shared.now()) else {
+        let now = self.shared.now();
+        let Some(until) = self.until.take().or_else(|| self.pace.next_attempt(now)) else {
             return Err(self.out_of_time());
         };
         let Some(contention) = &self.waiting else { return Ok(None) };
         contention.waiting.plan(retry_in);
         tokio::select! {
             biased;
-            () = contention.waiting.waiter().hinted() => {}
+            // An attempt that a hint brings does not count.
+            () = contention.waiting.waiter().hinted() => {
+                self.until = self.pace.counts().then_some(until);
+            }
             () = self.shared.closing() => return Err(closed()),
             () = self.shared.clock().sleep_until(until) => {
                 if until == self.pace.deadline() {
@@ -199,19 +229,20 @@ impl Acquire<'_> {
         Ok(None)
     }
 
-    /// Registers as a waiter and arms a hint; tells whether there will be hints.
-    async fn arm(&mut self) -> bool {
+    /// Registers as a waiter and arms a hint.
+    async fn arm(&mut self) {
         let claim = self.pending.claim().clone();
         let waiting = Waiting::new(self.shared, &claim.key, !self.pace.counts());
         let waiter = waiting.waiter().clone();
         let in_line = claim.queue.then(|| InLine::new(self.shared, &claim, &waiter));
         let contention = Contention { waiting, _armed: (in_line, None) };
         let contention = self.waiting.insert(contention);
-        let arming = self.shared.limited("watch", self.shared.backend.watch(&claim, waiter.hint()));
+        let arming = self.shared.backend.watch(&claim, waiter.hint());
+        let arming = self.shared.limited_to(ARMING, "watch", arming);
         let deadline = self.shared.clock().sleep_until(self.pace.deadline());
         let watch = tokio::select! {
             watch = arming => watch,
-            () = deadline => return true,
+            () = deadline => return,
         };
         match watch {
             Ok(watch) => contention._armed.1 = Some(watch),
@@ -220,7 +251,6 @@ impl Acquire<'_> {
                 tracing::debug!(backend, %error, "no wake-up could be armed: polling only");
             }
         }
-        true
     }
 
     /// Waits before a failed request is repeated, or gives its error back.
@@ -245,19 +275,20 @@ impl Acquire<'_> {
 }
 
 /// Makes the guard, and arms a hint for evictions where the store can tell at no cost.
-async fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
-    let guard = LockGuard::new(held.clone());
-    if shared.check_open().is_err() {
-        // The shutdown may have looked for holds just before this one opened.
-        held.close();
-    }
+fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
     if shared.profile.watches_holders {
-        let watch = shared.backend.watch(held.claim(), held.eviction_hint());
-        if let Ok(watch) = shared.limited("watch", watch).await {
-            held.keep_watch(watch);
-        }
+        // Armed at once if that takes no waiting, else in the background: nobody waits for a hint.
+        let _ = Call::new(shared, watch_holder(held.clone())).now_or_never();
     }
-    guard
+    LockGuard::new(held)
+}
+
+async fn watch_holder(held: Arc<Held>) {
+    let shared = held.shared();
+    let watch = shared.backend.watch(held.claim(), held.eviction_hint());
+    if let Ok(watch) = shared.limited("watch", watch).await {
+        held.keep_watch(watch);
+    }
 }
 
 fn came_too_late(lease: Lease) -> Error {
@@ -274,84 +305,4 @@ fn timed_out(holders: Vec<Holder>) -> Error {
 
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the provider has been shut down")
-}
-
-/// How an attempt ended for its caller.
-enum Flight {
-    Landed(Result<Attempt>),
-    /// The caller's deadline came first; the attempt is still under way.
-    Late,
-}
-
-/// A claim that the store may know of: released when it is dropped, unless it was acquired.
-struct Pending {
-    shared: Arc<Shared>,
-    claim: Option<Claim>,
-    flight: Option<Pin<Box<dyn Future<Output = Result<Attempt>> + Send>>>,
-    /// The store may hold the token, or will.
-    owes: bool,
-}
-
-impl Pending {
-    fn new(shared: &Arc<Shared>, claim: Claim) -> Self {
-        Self { shared: shared.clone(), claim: Some(claim), flight: None, owes: false }
-    }
-
-    fn claim(&self) -> &Claim {
-        self.claim.as_ref().expect("a pending claim is taken only when it is acquired or dropped")
-    }
-
-    /// Sends one attempt. At the operation's own time limit the request is dropped; at the caller's
-    /// deadline it is left to be finished by `drop`.
-    async fn attempt(&mut self, deadline: BootInstant) -> Flight {
-        let claim = self.claim().clone();
-        let backend = self.shared.backend.clone();
-        let unsure = std::mem::replace(&mut self.owes, true);
-        let flight = self.flight.insert(Box::pin(async move { backend.attempt(&claim).await }));
-        let limit = self.shared.now() + self.shared.options.operation_timeout;
-        tokio::select! {
-            biased;
-            landed = flight => {
-                self.flight = None;
-                self.owes = unsure || self.may_be_known(&landed);
-                Flight::Landed(landed)
-            }
-            () = self.shared.clock().sleep_until(limit.min(deadline)) => {
-                if deadline <= limit {
-                    return Flight::Late;
-                }
-                self.flight = None;
-                Flight::Landed(Err(self.shared.no_answer()))
-            }
-        }
-    }
-
-    fn may_be_known(&self, landed: &Result<Attempt>) -> bool {
-        match landed {
-            Ok(Attempt::Acquired { .. }) => true,
-            Ok(Attempt::Held { .. }) => self.claim().queue,
-            Err(error) => error.is_ambiguous() || self.claim().queue,
-        }
-    }
-
-    /// Takes the claim over: from here on its hold looks after it.
-    fn acquired(&mut self) -> Claim {
-        self.owes = false;
-        self.claim.take().expect("a pending claim is taken only when it is acquired or dropped")
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let Some(claim) = self.claim.take().filter(|_| self.owes) else { return };
-        let flight = self.flight.take();
-        let shared = self.shared.clone();
-        self.shared.executor.spawn_debt(async move {
-            if let Some(flight) = flight {
-                // The release must not overtake the attempt.
-                drop(shared.limited("lock", flight).await);
-            }
-            super::release::release_surely(shared, claim).await;
-        });
-    }
 }

@@ -16,9 +16,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::call::Call;
 use super::keeper::Seat;
-use super::release::release_now;
 use super::release::release_surely;
-use super::release::shorten;
 use super::term::Phase;
 use super::term::Term;
 use crate::BootInstant;
@@ -26,9 +24,7 @@ use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Fence;
-use crate::Handle;
 use crate::Kept;
-use crate::LeaseKind;
 use crate::Loss;
 use crate::Renew;
 use crate::Result;
@@ -37,19 +33,19 @@ use crate::clock::TimerId;
 
 /// One acquisition, until it is lost or its last guard lets go.
 pub(crate) struct Held {
-    shared: Arc<Shared>,
-    claim: Claim,
-    fence: Fence,
-    acquired_at: BootInstant,
-    min_hold: Duration,
+    pub(super) shared: Arc<Shared>,
+    pub(super) claim: Claim,
+    pub(super) fence: Fence,
+    pub(super) acquired_at: BootInstant,
+    pub(super) min_hold: Duration,
     renew: Renew,
-    guards: AtomicUsize,
+    pub(super) guards: AtomicUsize,
     state: Mutex<State>,
     changed: Notify,
 }
 
-struct State {
-    term: Term,
+pub(super) struct State {
+    pub(super) term: Term,
     timer: Option<TimerId>,
     seat: Option<Seat>,
     watch: Option<Watch>,
@@ -62,16 +58,6 @@ pub(crate) struct Opening {
     pub(crate) term: Term,
     pub(crate) min_hold: Duration,
     pub(crate) renew: Renew,
-}
-
-/// What a guard finds when it lets go.
-enum Leaving {
-    /// Other guards still hold.
-    Shared,
-    Lost(Loss),
-    Last,
-    /// The last guard, but the lock has to stay taken for so long.
-    Linger(Duration),
 }
 
 impl Held {
@@ -104,7 +90,7 @@ impl Held {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -140,7 +126,10 @@ impl Held {
 
     /// Keeps a hint for evictions armed while the hold lasts.
     pub(crate) fn keep_watch(&self, watch: Watch) {
-        self.state().watch = Some(watch);
+        let mut state = self.state();
+        if !state.term.is_over() {
+            state.watch = Some(watch);
+        }
     }
 
     /// Completes when `test` finds what it looks for in the state.
@@ -156,6 +145,11 @@ impl Held {
             }
             changed.await;
         }
+    }
+
+    pub(super) async fn is_over(&self) {
+        let over = BootInstant::from_nanos(0);
+        self.until(|term| (term.valid_until() == over).then_some(())).await;
     }
 
     /// Counts one more guard, unless the hold is over.
@@ -189,20 +183,21 @@ impl Held {
     }
 
     /// Cleans up after a loss: nothing may stay held for a holder who has given up.
-    fn lost(&self, loss: Loss) {
+    pub(super) fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
-        self.retire();
-        let (shared, claim) = (self.shared.clone(), self.claim.clone());
+        let watch = self.retire();
+        let (shared, claim) = (self.shared.clone(), self.keep_claim());
         self.shared.executor.spawn_debt(async move {
-            // Logged here because a log may block, and the clock thread must not.
+            // Disarmed and logged here because both may block, and the clock thread must not.
+            drop(watch);
             let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
             tracing::warn!(backend, key, %loss, "lock lost");
             release_surely(shared, claim).await;
         });
     }
 
-    /// Takes the hold out of all that looks after it.
-    fn retire(&self) {
+    /// Takes the hold out of all that looks after it, and returns the watch to be dropped.
+    pub(super) fn retire(&self) -> Option<Watch> {
         let mut state = self.state();
         let (timer, seat, watch) = (state.timer.take(), state.seat.take(), state.watch.take());
         drop(state);
@@ -212,10 +207,10 @@ impl Held {
         if let Some(seat) = seat {
             self.shared.keeper.remove(seat);
         }
-        drop(watch);
         self.shared.reentry.forget(&self.claim.key, &self.claim.owner, self);
         self.shared.metrics.held_for(self.now().saturating_since(self.acquired_at));
         self.changed.notify_waiters();
+        watch
     }
 
     /// When a renewal is due and from when on it may be brought forward.
@@ -250,17 +245,17 @@ impl Held {
     pub(crate) fn kept(self: &Arc<Self>, outcome: Option<Kept>) {
         let now = self.now();
         let mut state = self.state();
-        let before = state.term.phase();
+        let (before, risk_before) = (state.term.phase(), state.term.at_risk_at());
         state.term.kept(outcome, now);
-        let after = state.term.phase();
+        let (after, risk_after) = (state.term.phase(), state.term.at_risk_at());
         drop(state);
         if let (Phase::Held | Phase::AtRisk, Phase::Lost(loss)) = (before, after) {
             self.lost(loss);
             return;
         }
         self.changed.notify_waiters();
-        if before == Phase::AtRisk {
-            // Back to safety, perhaps: the timer stands at the old deadline.
+        if after == Phase::AtRisk || risk_after < risk_before {
+            // Back to safety, perhaps, or a lease that the store shortened: the timer is stale.
             self.look_at_the_clock();
         }
     }
@@ -278,8 +273,12 @@ impl Held {
         let now = self.now();
         self.state().term.change_ttl(ttl, now);
         self.look_at_the_clock();
+        self.changed.notify_waiters();
         let claims = [self.keep_claim()];
-        let kept = self.shared.limited("extend", self.shared.backend.keep(&claims)).await;
+        // No longer than a renewal: there is never a second one on its way.
+        let keep = self.shared.backend.keep(&claims);
+        let kept = self.shared.limited_to(self.keep_limit(), "extend", keep).await;
+        let kept = kept.and_then(|kept| self.shared.expect_answers(kept, 1));
         let outcome = kept.as_ref().ok().and_then(|kept| kept.first()).copied();
         if self.renew == Renew::Never && matches!(outcome, Some(Kept::Renewed { .. })) {
             let end = self.shared.end_without_renewal(now + ttl);
@@ -287,6 +286,8 @@ impl Held {
         }
         self.kept(outcome);
         self.look_at_the_clock();
+        // The keeper planned without this hold while it was being kept here.
+        self.shared.keeper.look_again();
         kept?;
         self.check()
     }
@@ -318,127 +319,21 @@ impl Held {
         self.until(|term| (!term.is_keeping()).then_some(())).await;
     }
 
-    /// Lets one guard go and tells what came of it.
-    #[tracing::instrument(
-        level = "debug",
-        skip_all,
-        fields(backend = self.shared.profile.name, key = self.key(), fence = self.fence.get())
-    )]
-    pub(crate) async fn unlock(self: &Arc<Self>) -> Result<()> {
-        let outcome = match self.leave() {
-            Leaving::Shared => Ok(()),
-            Leaving::Lost(loss) => Err(lost(loss)),
-            Leaving::Last => Call::new(&self.shared, release_now(self.clone())).await,
-            Leaving::Linger(left) => self.linger(left).await,
-        };
-        outcome.map_err(|error| self.stamp(error, "unlock"))
-    }
-
-    /// Lets one guard go without waiting for anything.
-    pub(crate) fn release_in_background(self: &Arc<Self>) {
-        match self.leave() {
-            Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.claim.clone()),
-            Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
-            Leaving::Linger(left) => {
-                self.shared.executor.spawn_debt(drop_result(shorten(self.clone(), left)));
-            }
-        }
-    }
-
-    fn leave(&self) -> Leaving {
-        let now = self.now();
-        let last = self.guards.fetch_sub(1, Ordering::AcqRel) == 1;
-        let left = (self.acquired_at + self.min_hold).saturating_since(now);
-        let linger = last && !left.is_zero();
+    /// The state at `now` unless the hold is lost. A loss, or a risk, that the clock has not seen yet
+    /// is told here, for the clock will find nothing new.
+    pub(super) fn live(&self, now: BootInstant) -> Result<MutexGuard<'_, State>, Loss> {
         let mut state = self.state();
-        state.term.tick(now);
-        if let Phase::Lost(loss) = state.term.phase() {
-            return Leaving::Lost(loss);
-        }
-        if !last {
-            return Leaving::Shared;
-        }
-        if linger && self.keeps_to_the_end() {
-            return Leaving::Linger(left);
-        }
-        state.term.finish(Phase::Released);
-        drop(state);
-        self.retire();
-        if linger { Leaving::Linger(left) } else { Leaving::Last }
-    }
-
-    /// Whether a minimum hold needs this process, because the lock ends with its session.
-    fn keeps_to_the_end(&self) -> bool {
-        self.shared.profile.lease == LeaseKind::Session
-    }
-
-    async fn linger(self: &Arc<Self>, left: Duration) -> Result<()> {
-        if self.keeps_to_the_end() {
-            self.release_after(left);
-            return Ok(());
-        }
-        Call::new(&self.shared, shorten(self.clone(), left)).await
-    }
-
-    fn release_after(self: &Arc<Self>, left: Duration) {
-        let held = self.clone();
-        let sleep = self.shared.clock().sleep(left);
-        self.shared.executor.spawn_debt(async move {
-            sleep.await;
-            if held.state().term.finish(Phase::Released) {
-                held.retire();
-                held.shared.release_later(held.claim.clone());
+        let tick = state.term.tick(now);
+        let phase = state.term.phase();
+        if tick.changed {
+            drop(state);
+            self.changed.notify_waiters();
+            if let Phase::Lost(loss) = phase {
+                self.lost(loss);
             }
-        });
-    }
-
-    /// Ends the hold because the provider shuts down.
-    pub(crate) fn close(&self) {
-        if self.state().term.finish(Phase::Lost(Loss::Closed)) {
-            self.lost(Loss::Closed);
+            state = self.state();
         }
-    }
-
-    /// Lets the lock go on without this process.
-    pub(crate) fn detach(&self) -> Result<Handle> {
-        if self.keeps_to_the_end() {
-            let message = format!(
-                "locks of backend {} end with the session that took them, so they cannot be detached",
-                self.shared.profile.name
-            );
-            return Err(self.stamp(Error::new(ErrorKind::Unsupported, message), "detach"));
-        }
-        if self.guards.load(Ordering::Acquire) > 1 {
-            let message = "the lock is shared with other guards of its owner: release them first";
-            return Err(self.stamp(Error::new(ErrorKind::InvalidInput, message), "detach"));
-        }
-        match self.leave_detached() {
-            Some(loss) => Err(self.stamp(lost(loss), "detach")),
-            None => Ok(self.handle()),
-        }
-    }
-
-    fn leave_detached(&self) -> Option<Loss> {
-        let mut state = self.state();
-        state.term.tick(self.now());
-        if let Phase::Lost(loss) = state.term.phase() {
-            return Some(loss);
-        }
-        state.term.finish(Phase::Released);
-        drop(state);
-        self.retire();
-        None
-    }
-
-    fn handle(&self) -> Handle {
-        Handle {
-            key: self.key().to_owned(),
-            token: self.claim.token,
-            mode: self.claim.mode,
-            fence: self.fence,
-            owner: self.claim.owner.clone(),
-        }
+        if let Phase::Lost(loss) = state.term.phase() { Err(loss) } else { Ok(state) }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -446,12 +341,8 @@ impl Held {
     }
 }
 
-fn lost(loss: Loss) -> Error {
+pub(super) fn lost(loss: Loss) -> Error {
     Error::new(ErrorKind::Lost, format!("the lock was lost: {loss}"))
-}
-
-async fn drop_result(future: impl Future<Output = Result<()>>) {
-    drop(future.await);
 }
 
 /// The clock thread calls here when something is due.
