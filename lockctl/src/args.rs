@@ -116,13 +116,13 @@ pub(crate) struct Claim {
     /// How long to wait while others hold it, or forever
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = duration::wait)]
     pub(crate) wait: Wait,
-    /// Whom to show as the holder [default: user@host:pid]
+    /// Whom to show as the holder; user@host:pid by default
     #[arg(long, value_name = "NAME", value_parser = owner)]
     pub(crate) owner: Option<String>,
     /// Keep the lock at least this long
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = duration::plain)]
     pub(crate) min_hold: Duration,
-    /// How long before the lock would be lost the command is asked to end [default: TTL / 5]
+    /// How long before the lock would be lost the command is asked to end; a fifth of the TTL by default
     #[arg(long, value_name = "DUR", value_parser = duration::plain)]
     pub(crate) grace: Option<Duration>,
     /// Return 0 instead of 75 if somebody else holds the lock
@@ -138,7 +138,7 @@ pub(crate) struct Claim {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) claim: Claim,
-    /// How long the store keeps the lock without hearing from lockctl [default: 30s]
+    /// How long the store keeps the lock without hearing from lockctl; 30s by default
     #[arg(long, value_name = "DUR", value_parser = duration::positive)]
     pub(crate) ttl: Option<Duration>,
     /// The command and its arguments

@@ -7,12 +7,15 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::Signal;
+use rustix::process::WaitId;
+use rustix::process::WaitIdOptions;
 use rustix::process::WaitOptions;
 use rustix::process::getpid;
 use rustix::process::kill_process;
 use rustix::process::kill_process_group;
 use rustix::process::set_child_subreaper;
 use rustix::process::wait;
+use rustix::process::waitid;
 use rustix::process::waitpid;
 
 /// How long to let the killed die before looking again.
@@ -45,6 +48,11 @@ pub(crate) fn destroy(group: Option<Pid>) {
 
 /// Reaps the dead children except `spared`, which somebody else waits for.
 pub(crate) fn reap_others(spared: Pid) {
+    // Most often there is none, and nothing has to be looked for.
+    let dead = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    if !matches!(waitid(WaitId::All, dead), Ok(Some(_))) {
+        return;
+    }
     for pid in children().into_iter().filter(|pid| *pid != spared) {
         let _ = waitpid(Some(pid), WaitOptions::NOHANG);
     }

@@ -36,7 +36,9 @@ struct Line;
 
 impl Line {
     fn show(&self, text: &str) {
-        let columns = tcgetwinsize(io::stderr()).map_or(80, |size| usize::from(size.ws_col));
+        let columns = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+        // Zero says that the terminal does not know.
+        let columns = if columns == 0 { 80 } else { columns };
         let text: String = printable(text).chars().take(columns.saturating_sub(1)).collect();
         let _ = write!(io::stderr(), "\r{text}\x1b[K");
     }
