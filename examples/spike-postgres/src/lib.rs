@@ -148,8 +148,10 @@ impl Postgres {
         let mut session = Session::new(options, ttl, table.clone(), orders.downgrade());
         session.prepare().await?;
         tokio::spawn(session.run(queue));
-        let jobs_of_evictions = jobs.downgrade();
-        tokio::spawn(Ringer::new(url.to_owned(), ttl, jobs_of_evictions).run(inbox));
+        let mut ringer = Ringer::new(url.to_owned(), ttl, jobs.downgrade());
+        // From the start: a holder that nobody hints for has to hear that its lock is asked back.
+        ringer.show(None).await?;
+        tokio::spawn(ringer.run(inbox));
         let mut profile = Profile::new("postgres");
         profile.lease = LeaseKind::Session;
         profile.ttl_min = ttl;

@@ -319,6 +319,11 @@ impl Held {
     }
 
     /// Lets one guard go and tells what came of it.
+    #[tracing::instrument(
+        level = "debug",
+        skip_all,
+        fields(backend = self.shared.profile.name, key = self.key(), fence = self.fence.get())
+    )]
     pub(crate) async fn unlock(self: &Arc<Self>) -> Result<()> {
         let outcome = match self.leave() {
             Leaving::Shared => Ok(()),

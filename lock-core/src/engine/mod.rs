@@ -148,11 +148,23 @@ impl Engine {
         Ok(Self(Arc::new(shared)))
     }
 
+    #[tracing::instrument(
+        name = "lock",
+        level = "debug",
+        skip_all,
+        fields(backend = self.0.profile.name, key, owner, fence)
+    )]
     async fn acquire(&self, key: &str, options: &LockOptions, wait: &Wait) -> Result<TryLock> {
         let waits = *wait != Wait::Never;
         let request = Request::parse(&self.0, key, options, waits)?;
         self.0.check_open()?;
-        acquire(&self.0, request, wait).await
+        let span = tracing::Span::current();
+        span.record("key", key).record("owner", request.claim.owner.as_str());
+        let outcome = acquire(&self.0, request, wait).await?;
+        if let TryLock::Acquired(guard) = &outcome {
+            span.record("fence", guard.fence().get());
+        }
+        Ok(outcome)
     }
 
     /// The claim of a handle, as this provider would have made it.

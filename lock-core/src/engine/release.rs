@@ -10,6 +10,7 @@ use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Kept;
+use crate::LeaseKind;
 use crate::Release;
 use crate::Result;
 
@@ -21,8 +22,9 @@ const RETRY: Backoff =
 /// the background: nobody should wait for seconds for something that the TTL ends anyway.
 const PATIENCE: usize = 2;
 
-/// Releases beyond the TTL are pointless on a store with leases, and harmless on any.
-const LONGEST: Duration = Duration::from_secs(60);
+/// How long a release on a session is repeated at least: while the session lives nothing else ends
+/// the lock, and no session outlives this without having been reached.
+const SESSION: Duration = Duration::from_secs(60);
 
 /// Releases a hold that is over for its guards, and confirms it.
 pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
@@ -73,11 +75,15 @@ async fn release_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
 
 /// Releases until it is certain, or until the TTL has done it.
 pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
-    let give_up = shared.now() + claim.ttl.min(LONGEST);
+    let patience = match shared.profile.lease {
+        LeaseKind::PerLock => claim.ttl,
+        LeaseKind::Session => claim.ttl.max(SESSION),
+    };
+    let give_up = shared.now() + patience;
     let mut delays = RETRY.delays();
     loop {
         let Err(error) = release_once(&shared, &claim).await else { return };
-        let delay = delays.next().unwrap_or(LONGEST);
+        let delay = delays.next().unwrap_or(SESSION);
         if !error.is_retryable() || shared.now() + delay > give_up {
             let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
             tracing::warn!(backend, key, %error, "release not confirmed: the TTL ends the lock");

@@ -1,0 +1,48 @@
+//! The table of cases: first the steps of a store, then what users see through the engine.
+
+mod admin;
+mod cancel;
+mod evict;
+mod exclusion;
+mod faults;
+mod fence;
+mod guard;
+mod keys;
+mod lease;
+mod line;
+mod reads;
+mod reentry;
+mod repeat;
+mod section;
+mod time;
+mod token;
+mod wait;
+mod watch;
+
+use crate::Case;
+
+/// Returns every case.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    TABLES.iter().flat_map(|table| table.iter())
+}
+
+const TABLES: &[&[Case]] = &[
+    exclusion::CASES,
+    repeat::CASES,
+    token::CASES,
+    lease::CASES,
+    fence::CASES,
+    reads::CASES,
+    evict::CASES,
+    keys::CASES,
+    line::CASES,
+    watch::CASES,
+    faults::CASES,
+    wait::CASES,
+    cancel::CASES,
+    guard::CASES,
+    time::CASES,
+    reentry::CASES,
+    section::CASES,
+    admin::CASES,
+];

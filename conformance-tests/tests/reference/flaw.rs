@@ -1,0 +1,144 @@
+//! The seeded bugs.
+
+/// One broken promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Flaw {
+    /// Whoever releases frees the key.
+    ReleaseIgnoresToken,
+    /// Whoever keeps renews, and owns it then.
+    KeepIgnoresToken,
+    /// The store shows another token than the one that holds.
+    ShowsToken,
+    /// A renewed lease begins in the future.
+    KeepSinceFuture,
+    /// An attempt that comes again after its lease has ended is taken for a repeat.
+    RepeatAfterExpiry,
+    /// Keys of more than 255 bytes are refused when they arrive.
+    LongKeysRefused,
+    /// All are told that one stands before them.
+    LineAheadWrong,
+    /// Leases never end.
+    ExpiryIgnored,
+    /// A cleanup forgets how far fences were.
+    FenceResetsOnPurge,
+    /// The fence is drawn before the lock is won.
+    FenceDrawnFirst,
+    /// A keep brings an expired lock back.
+    KeepRevives,
+    /// Looking and taking are two steps.
+    CheckThenInsert,
+    /// Keys are compared without case.
+    FoldsCase,
+    /// Keys are compared without spaces at the end.
+    TrimsKeys,
+    /// Only the first 255 bytes of a key count.
+    CutsKeys,
+    /// The lease counts from when the reply came.
+    LeaseFromReceipt,
+    /// The hint is armed a little after the watch has returned.
+    WatchArmedLate,
+    /// A keep of nothing says that it was renewed.
+    KeepSaysRenewed,
+    /// A force unlock forgets how far fences were.
+    FenceResetsOnEvict,
+    /// A release forgets how far fences were.
+    FenceResetsOnRelease,
+    /// The end of a lease forgets how far fences were.
+    FenceResetsOnExpiry,
+    /// Fences count from one for each new record.
+    FenceWithoutClock,
+    /// Looking re-arms the lease.
+    InspectWrites,
+    /// Looking at a key makes a record of it.
+    InspectTakes,
+    /// Looking shows a lease that is over.
+    InspectShowsExpired,
+    /// A dropped attempt goes on by itself.
+    AttemptOutlivesDrop,
+    /// A repeated attempt draws another fence.
+    RepeatGivesNewFence,
+    /// A repeated attempt is refused, as if it were another's.
+    RepeatRefused,
+    /// A repeated attempt tells a new lease but leaves the old one running.
+    RepeatKeepsOldLease,
+    /// An attempt that comes again after its release is taken for a repeat.
+    RepeatAfterRelease,
+    /// The floor of a fence is ignored.
+    FloorIgnored,
+    /// A cleanup deletes what lives.
+    PurgeDeletesLive,
+    /// A listing loses the last item of a full page.
+    ListMisses,
+    /// A listing shows what is free.
+    ListShowsFree,
+    /// A listing takes `_` and `%` as wildcards.
+    ListHasWildcards,
+    /// A listing is ordered without case.
+    ListUnordered,
+    /// Release does not leave the line.
+    LineForgetsRelease,
+    /// Asking again goes to the end of the line.
+    LineLosesPlace,
+    /// The dead stay in line.
+    LineKeepsDead,
+    /// A keep does not refresh a place in line.
+    LineIgnoresKeep,
+    /// A newcomer may overtake the line.
+    LineOvertaken,
+    /// The last in line is served first.
+    LineBackwards,
+    /// Nobody knows how many wait.
+    LineUncounted,
+    /// The TTL asked for is ignored: a minute for all.
+    TtlIgnored,
+    /// The TTL of a keep is ignored.
+    KeepIgnoresTtl,
+    /// A keep changes nothing.
+    KeepDoesNothing,
+    /// Locks are freed when four fifths of the lease are over.
+    FreesEarly,
+    /// The smallest TTL is granted in the answer only.
+    SmallTtlUntold,
+    /// Every release says that it released.
+    ReleaseAlwaysReleased,
+    /// A release does nothing.
+    ReleaseDoesNothing,
+    /// A release deletes what it does not find, for the next to stumble over.
+    ReleaseOfNothingBlocks,
+    /// An attempt at a held key waits inside.
+    AttemptWaits,
+    /// All keys are one lock.
+    OneLock,
+    /// Every attempt is granted.
+    NoExclusion,
+    /// Keep answers in another order.
+    KeepUnordered,
+    /// Peek answers in another order.
+    PeekUnordered,
+    /// Force unlock tells nobody.
+    EvictSilent,
+    /// Force unlock does nothing but say so.
+    EvictDoesNothing,
+    /// Force unlock takes all keys that begin alike.
+    EvictTakesPrefix,
+    /// Force unlock of a free key leaves it taken.
+    EvictOfFreeTakes,
+    /// Force unlock always says that it hit one.
+    EvictOvercounts,
+    /// Holders are shown under a wrong name and fence.
+    ShowsWrongHolder,
+    /// Releases give no hint.
+    HintsMissing,
+    /// A dropped watch leaves something behind that eats the next release.
+    WatchLeaks,
+    /// What is not ours is taken as free.
+    CorruptIgnored,
+    /// What is not ours ends the process's call in a panic.
+    CorruptPanics,
+    /// Errors of the line are said to be for ever.
+    ErrorsPermanent,
+    /// A lost reply is taken for a refusal.
+    ErrorsCertain,
+    /// The password is in the debug output.
+    ShowsSecret,
+}
