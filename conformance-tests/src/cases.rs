@@ -7,9 +7,11 @@ mod exclusion;
 mod faults;
 mod fence;
 mod guard;
+pub(crate) mod history;
 mod keys;
 mod lease;
 mod line;
+mod process;
 mod reads;
 mod reentry;
 mod repeat;
@@ -45,4 +47,6 @@ const TABLES: &[&[Case]] = &[
     reentry::CASES,
     section::CASES,
     admin::CASES,
+    process::CASES,
+    history::CASES,
 ];

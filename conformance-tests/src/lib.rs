@@ -13,11 +13,15 @@
 
 mod case;
 mod cases;
+pub mod check;
 mod child;
 mod cx;
 mod failure;
 mod fixture;
+pub mod history;
 mod link;
+mod process;
+mod proxy;
 mod run;
 mod tap;
 
@@ -36,6 +40,7 @@ pub use fixture::Probe;
 pub use fixture::Unsupported;
 pub use link::Link;
 pub use link::Weather;
+pub use proxy::Proxy;
 pub use run::EXCLUDE;
 pub use run::run;
 pub use run::run_case;

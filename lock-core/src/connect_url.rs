@@ -110,7 +110,7 @@ impl ConnectUrl {
         }
         let scheme = &self.scheme;
         Err(config(format!(
-            "{scheme}: takes no host: write {scheme}:NAME, or {scheme}:///PATH with three slashes"
+            "a {scheme} URL names no host: write {scheme}:NAME, with no slash after the colon or three"
         )))
     }
 

@@ -103,7 +103,7 @@ impl Backend for Memory {
 /// Locks that each have a TTL in the store.
 impl Inner {
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
-        let lease = self.lease(claim);
+        let lease = Lease { since: self.wire.now(), ttl: self.ttl(claim) };
         let tried = self.wire.call(Call::Attempt, |state, now| {
             state.attempt(now, claim, Anchor::Until(now.at + lease.ttl))
         });
@@ -122,11 +122,6 @@ impl Inner {
         keep.await
     }
 
-    /// Returns the lease that a request sent now starts.
-    fn lease(&self, claim: &Claim) -> Lease {
-        Lease { since: self.wire.now(), ttl: self.ttl(claim) }
-    }
-
     fn ttl(&self, claim: &Claim) -> Duration {
         claim.ttl.max(self.profile.ttl_min)
     }
@@ -141,7 +136,6 @@ struct Armed {
 
 impl Drop for Armed {
     fn drop(&mut self) {
-        // The watcher that comes back is dropped here, outside the mutex: wakers run code.
-        drop(self.store.step(|state, now| state.disarm(now, &self.key, self.id)));
+        self.store.disarm(&self.key, self.id);
     }
 }

@@ -97,3 +97,37 @@ fn session_profile(timeout: Duration) -> Profile {
     profile.ttl_min = timeout.max(profile.ttl_min);
     profile
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_shows_the_profiles() {
+        let table = include_str!("../docs.md");
+        let columns = [profile(), session_profile(Duration::from_secs(10))].map(|it| facts(&it));
+        for ((name, lease), (_, session)) in columns[0].iter().zip(&columns[1]) {
+            let row = format!("| {name} | {lease} | {session} |\n");
+            assert!(table.contains(&row), "docs.md lacks {row}");
+        }
+    }
+
+    fn facts(profile: &Profile) -> [(&'static str, String); 14] {
+        [
+            ("name", profile.name.to_owned()),
+            ("lease", format!("{:?}", profile.lease)),
+            ("fence", format!("{:?}", profile.fence)),
+            ("smallest TTL", format!("{:?}", profile.ttl_min)),
+            ("largest TTL", format!("{:?}", profile.ttl_max)),
+            ("granularity", format!("{:?}", profile.granularity)),
+            ("always in line", profile.native_queue.to_string()),
+            ("fair on request", profile.fair.to_string()),
+            ("shared", profile.shared.to_string()),
+            ("permits", profile.permits.to_string()),
+            ("wake-up", format!("{:?}", profile.wakeup)),
+            ("tells holders of evictions", profile.watches_holders.to_string()),
+            ("looks without a hint every", format!("{:?}", profile.poll.max)),
+            ("batch", profile.batch.to_string()),
+        ]
+    }
+}

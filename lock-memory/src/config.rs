@@ -8,15 +8,28 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 
 use lock_core::Clock;
+use lock_core::ConnectUrl;
+use lock_core::Driver;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
+use lock_core::SharedBackend;
 
+use crate::client::Memory;
 use crate::store::Shared;
 use crate::store::Store;
 
-/// The URL schemes of this backend.
-pub const SCHEMES: &[&str] = &["memory"];
+/// How `memory:` URLs open a store: a private one, or one shared by name.
+pub const DRIVER: Driver = Driver {
+    name: "memory",
+    schemes: &["memory"],
+    params: &[],
+    connect: |url| Box::pin(connect(url)),
+};
+
+async fn connect(url: ConnectUrl) -> Result<SharedBackend> {
+    Ok(Arc::new(Memory::connect(&Config::from_url(&url)?)))
+}
 
 /// Which store to connect to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,37 +47,27 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// `Config` if the name is empty or has a character of URLs (`/`, `?`, `#`).
+    /// `Config` if the name is empty or looks like a path.
     pub fn named(name: &str) -> Result<Self> {
-        if name.is_empty() || name.contains(['/', '?', '#']) {
-            return Err(config_error(format!(
-                "{name:?} cannot name a store in memory: use letters, digits and dashes"
-            )));
+        if name.is_empty() || name.contains('/') {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "{name:?} cannot name a store in memory: write memory: or memory:NAME, NAME without slashes"
+                ),
+            ));
         }
         Ok(Self { name: Some(name.to_owned()) })
     }
 
-    /// Parses `memory:` (a private store) or `memory:NAME` (one for all in this process).
+    /// Reads `memory:` (a private store) or `memory:NAME` (one for all in this process).
     ///
     /// # Errors
     ///
     /// `Config`, with what to write instead.
-    pub fn from_url(url: &str) -> Result<Self> {
-        let Some(rest) = url.strip_prefix("memory:") else {
-            return Err(config_error("not a memory URL: write memory: or memory:NAME".into()));
-        };
-        let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
-        if let Some(option) = query.split('&').find(|option| !option.is_empty()) {
-            let option = option.split('=').next().unwrap_or_default();
-            return Err(config_error(format!(
-                "memory: has no option {option:?}: leave it out, a store in memory has none"
-            )));
-        }
-        match name {
+    pub fn from_url(url: &ConnectUrl) -> Result<Self> {
+        match url.path_only()? {
             "" => Ok(Self::private()),
-            name if name.starts_with('/') => Err(config_error(
-                "a memory URL has no slashes: write memory: or memory:NAME".into(),
-            )),
             name => Self::named(name),
         }
     }
@@ -73,10 +76,6 @@ impl Config {
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
-}
-
-fn config_error(message: String) -> Error {
-    Error::new(ErrorKind::Config, message)
 }
 
 /// The named stores of the process: the one thing in it that all see, as a server would be. A store
@@ -103,27 +102,30 @@ impl Store {
 mod tests {
     use super::*;
 
+    fn read(url: &str) -> Result<Config> {
+        Config::from_url(&ConnectUrl::parse(url)?)
+    }
+
     #[test]
     fn reads_the_name_of_a_shared_store() {
-        assert_eq!(Config::from_url("memory:").unwrap(), Config::private());
-        assert_eq!(Config::from_url("memory:a-b").unwrap().name(), Some("a-b"));
-        assert_eq!(Config::from_url("memory:a?").unwrap().name(), Some("a"));
+        assert_eq!(read("memory:").unwrap(), Config::private());
+        assert_eq!(read("memory:a-b").unwrap().name(), Some("a-b"));
     }
 
     #[test]
     fn refuses_all_else_and_says_what_to_write() {
-        let rows = [
-            ("redis://x", "write memory: or memory:NAME"),
-            ("memory", "write memory: or memory:NAME"),
-            ("memory://x", "no slashes"),
-            ("memory:a/b", "cannot name a store"),
-            ("memory:a?table=t", "no option \"table\""),
-        ];
-        for (url, hint) in rows {
-            let error = Config::from_url(url).unwrap_err();
+        for (url, hint) in [("memory://x", "memory:NAME"), ("memory:a/b", "without slashes")] {
+            let error = read(url).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}");
             assert!(error.message().contains(hint), "{url}: {error}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_driver_opens_what_it_answers_to_and_has_no_options() {
+        DRIVER.open(ConnectUrl::parse("memory:").unwrap()).await.unwrap();
+        let error = DRIVER.open(ConnectUrl::parse("memory:?table=t").unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
     }
 
     #[test]

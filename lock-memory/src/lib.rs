@@ -1,4 +1,4 @@
-//! Locks in memory: the reference backend and the test double.
+#![doc = include_str!("../docs.md")]
 
 mod backend;
 mod client;
@@ -10,7 +10,7 @@ mod wire;
 
 pub use client::Memory;
 pub use config::Config;
-pub use config::SCHEMES;
+pub use config::DRIVER;
 pub use controls::Call;
 pub use controls::Controls;
 pub use controls::Hung;

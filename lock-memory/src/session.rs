@@ -6,7 +6,6 @@
 //! with it; the next one starts empty.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -174,8 +173,8 @@ impl Session {
         key: &'a LockKey,
     ) -> Result<Result<Turn<'a>, SessionGone>> {
         let turn = loop {
-            let mut calm = pin!(self.calm.notified());
-            calm.as_mut().enable();
+            // Made before the look, so that it cannot miss the end of what is under way.
+            let calm = self.calm.notified();
             match self.try_enter(id, key) {
                 Ok(Some(turn)) => break turn,
                 Ok(None) => calm.await,

@@ -43,10 +43,9 @@ pub(crate) use session::SessionGone;
 pub(crate) use session::SessionId;
 use session::Sessions;
 pub(crate) use watchers::Bell;
-pub(crate) use watchers::Watcher;
+use watchers::Watcher;
 
-/// How long a place in line, or a hint that was given, counts without a sign of life (seconds, as the
-/// design has it for every store).
+/// How long a hint that was given counts without its waiter trying again: as long as a place in line.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// From how many keys on the store looks by itself for some to forget.
@@ -81,14 +80,28 @@ impl Store {
 
     /// Carries out one step, then gives the hints that came of it.
     pub(crate) fn step<T>(&self, step: impl FnOnce(&mut State, Now<'_>) -> T) -> T {
+        let clock = &self.0.clock;
+        // Read inside the mutex, so that time never runs backwards from step to step.
+        self.timeless(|state| step(state, Now { at: clock.now(), clock }))
+    }
+
+    /// Carries out a step that need not know the time.
+    fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
         let (out, bells) = {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-            // Read inside the mutex, so that time never runs backwards from step to step.
-            let now = Now { at: self.0.clock.now(), clock: &self.0.clock };
-            (step(&mut state, now), std::mem::take(&mut state.bells))
+            (step(&mut state), std::mem::take(&mut state.bells))
         };
         bells.iter().for_each(Bell::ring);
         out
+    }
+
+    /// Disarms a hint; if its waiter never used it, the next one gets it.
+    pub(crate) fn disarm(&self, key: &LockKey, id: u64) {
+        let Some(watcher) = self.timeless(|state| state.disarm(key, id)) else { return };
+        if watcher.was_waiting() {
+            self.step(|state, now| state.wake(now, key));
+        }
+        // The watcher is dropped here, outside the mutex: wakers run code.
     }
 }
 
@@ -305,15 +318,15 @@ impl State {
         self.watchers
     }
 
-    /// Disarms a hint; if it was given in vain, the next in line gets it.
-    pub(crate) fn disarm(&mut self, now: Now<'_>, key: &LockKey, id: u64) -> Option<Watcher> {
+    fn disarm(&mut self, key: &LockKey, id: u64) -> Option<Watcher> {
+        self.records.get_mut(key)?.watchers.disarm(id)
+    }
+
+    fn wake(&mut self, now: Now<'_>, key: &LockKey) {
         let view = View { now: now.at, sessions: &self.sessions };
-        let record = self.records.get_mut(key)?;
-        let watcher = record.watchers.disarm(id)?;
-        if watcher.was_waiting() {
+        if let Some(record) = self.records.get_mut(key) {
             record.wake(view, &mut self.bells);
         }
-        Some(watcher)
     }
 }
 

@@ -157,13 +157,24 @@ impl Config {
     }
 }
 
+/// Every refusal of a configuration passes here, so that a URL with a password, wherever somebody
+/// may have put it, is shown nowhere (G11).
 pub(crate) fn refused(message: impl Into<String>) -> Error {
+    let mut message = message.into();
+    if let (Some(begin), Some(end)) = (message.find("://"), message.rfind('@'))
+        && begin < end
+    {
+        message.replace_range(begin + 3..end, "***");
+    }
     Error::new(ErrorKind::Config, message)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::plan::Plan;
 
     fn yaml(text: &str) -> Config {
         Config::parse(text, "yaml").unwrap()
@@ -224,5 +235,34 @@ mod tests {
         let shown = format!("{:?}", yaml(text));
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("ann:***@h"), "{shown}");
+    }
+
+    proptest! {
+        /// Whichever field a URL was put in, and however its password is escaped.
+        #[test]
+        fn no_field_shows_a_password(
+            field in "provider|url|default_ttl|default_retry_count|key_prefix|io|sqlite|redis|x",
+            middle in "[a-z:@,/?#%&=\\[\\]\"'{}0-9é \\PC]{0,12}",
+        ) {
+            let url = format!("redis://ann:Hunter{middle}Tiger@h");
+            for text in [
+                serde_json::json!({ field.as_str(): url }),
+                serde_json::json!({ field.as_str(): { "path": url } }),
+                serde_json::json!({ "sqlite": { field.as_str(): [url] } }),
+                serde_json::json!({ url.as_str(): field }),
+            ] {
+                let shown = match Config::parse(&text.to_string(), "json") {
+                    // A prefix is no secret, and it is not shown in errors either.
+                    Ok(config) => format!("{:?}", Plan::new(&Config { key_prefix: None, ..config })),
+                    Err(error) => format!("{error} {error:?}"),
+                };
+                prop_assert!(!shown.contains("Hunter") && !shown.contains("Tiger"), "{shown}");
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,60}", format in "yaml|toml|json") {
+            let _ = Config::parse(&text, &format);
+        }
     }
 }

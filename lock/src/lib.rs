@@ -1,7 +1,49 @@
 //! One lock API over the stores people already run.
+//!
+//! [`connect`] takes a URL and returns a [`LockProvider`]; from there on nothing depends on the store. A
+//! lock comes as a [`LockGuard`], which is renewed while it lives, knows its own deadline, and has a
+//! [`Fence`]: a number that only rises, to be sent with each write, so that the resource can refuse a
+//! holder who came too late.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use lock::{Hold, LockOptions, LockProviderExt, Run};
+//!
+//! # #[cfg(feature = "memory")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> lock::Result<()> {
+//! let locks = lock::connect("memory:?prefix=shop:").await?; // or sqlite:locks.db
+//!
+//! let options = LockOptions::new().ttl(Duration::from_secs(10)).wait(Duration::from_secs(5));
+//! let guard = locks.lock("sku:123", &options).await?; // renewed until it is dropped
+//! println!("send fence {} with each write", guard.fence());
+//! guard.unlock().await?;
+//!
+//! match locks.run_or_skip("nightly-report", &LockOptions::new(), report).await? {
+//!     Run::Done(rows) => println!("{rows} rows"),
+//!     Run::Skipped(holder) => println!("another replica runs it: {holder}"),
+//! }
+//! # Ok(())
+//! # }
+//!
+//! async fn report(hold: Hold) -> lock::Result<u64> {
+//!     println!("reporting under fence {}", hold.fence());
+//!     Ok(42)
+//! }
+//! # #[cfg(not(feature = "memory"))] fn main() {}
+//! ```
+//!
+//! Each backend is a feature of its name: `memory` and `sqlite`, both on by default. The [manual] tells
+//! [which to choose](manual::choosing), [what can be configured](manual::configuration), [how to
+//! test](manual::testing) and [what each error means](manual::errors).
+//!
+//! A lock alone does not make a write safe: [`Hold::is_valid`] is true when it is asked, and the process
+//! can be stopped right after. That is what the fence is for.
 
 mod backends;
 mod config;
+mod connect;
 pub mod manual;
 mod plan;
 
@@ -10,4 +52,10 @@ pub use config::Config;
 pub use config::DEFAULT_RETRY_DELAY;
 pub use config::Io;
 pub use config::Section;
+pub use connect::connect;
 pub use lock_core::*;
+
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,4 +1,17 @@
-//! The manual.
+//! The manual: [choosing a backend](choosing), [configuration], [testing], and all [errors] of a URL or a
+//! configuration.
+
+#[doc = include_str!("manual/choosing.md")]
+pub mod choosing {}
 
 #[doc = include_str!("manual/configuration.md")]
 pub mod configuration {}
+
+#[doc = include_str!("manual/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("manual/errors.md")]
+pub mod errors {}
+
+#[cfg(test)]
+mod tests;

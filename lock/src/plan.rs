@@ -123,24 +123,24 @@ fn check_sections(config: &Config) -> Result<()> {
 }
 
 fn check_section(driver: &Driver, section: &Section) -> Result<()> {
-    let path = (driver.name == "sqlite").then_some("path");
-    let known = || {
-        let names = driver.params.iter().map(|param| param.name);
-        path.into_iter().chain(names.map(|name| if name == "table" { "table_name" } else { name }))
+    let known = section_names(driver);
+    let Some(key) = section.values.keys().find(|key| !known.contains(&key.as_str())) else {
+        return Ok(());
     };
+    let hint = nearest(key, known.iter().copied())
+        .map(|known| format!(", did you mean {known:?}?"))
+        .unwrap_or_default();
+    let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
     let name = driver.name;
-    for key in section.values.keys() {
-        if known().any(|known| param(known) == param(key)) {
-            continue;
-        }
-        let hint = nearest(key, known())
-            .map(|known| format!(", did you mean {known:?}?"))
-            .unwrap_or_default();
-        let known = known().collect::<Vec<_>>().join(", ");
-        let known = if known.is_empty() { "nothing" } else { &known };
-        return Err(refused(format!("unknown field \"{name}.{key}\"{hint} (known: {known})")));
-    }
-    Ok(())
+    Err(refused(format!("unknown field \"{name}.{key}\"{hint} (known: {known})")))
+}
+
+/// What a section may set: the driver's query keys, the longer name of one, and a file's place.
+fn section_names(driver: &Driver) -> Vec<&'static str> {
+    let path = (driver.name == "sqlite").then_some("path");
+    let keys = driver.params.iter().map(|param| param.name);
+    let long = driver.params.iter().filter(|param| param.name == "table").map(|_| "table_name");
+    path.into_iter().chain(long).chain(keys).collect()
 }
 
 /// Takes the one of two values that is set.

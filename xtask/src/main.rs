@@ -1,2 +1,73 @@
-//! Placeholder.
-fn main() {}
+//! The project's own commands: `cargo xtask test`, `servers` and `ci`.
+//!
+//! They need no tool that a machine with Rust does not have; what the tests need besides, `--install`
+//! gets from Debian or Ubuntu.
+
+mod ci;
+mod need;
+mod package;
+mod process;
+mod server;
+mod signal;
+mod test;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::Subcommand;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the servers, run all tests, stop the servers
+    Test(test::Options),
+    /// Start the servers, print how to reach them, and stop them on ctrl-c
+    Servers {
+        /// Install what is missing (Debian or Ubuntu, as root or by sudo)
+        #[arg(long)]
+        install: bool,
+    },
+    /// Run every check: formats, lints, documentation, each feature alone, licences, all tests
+    Ci(ci::Options),
+}
+
+/// What makes a command fail, as a sentence.
+#[derive(Debug)]
+struct Failure(String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+type Result<T = ()> = std::result::Result<T, Failure>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = signal::catch().and_then(|()| match arguments.command {
+        Command::Test(options) => test::test(&options),
+        Command::Servers { install } => server::serve(install),
+        Command::Ci(options) => ci::ci(&options),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -165,7 +165,9 @@ async fn can_be_extended(cx: Cx) -> Outcome {
     let (engine, other, ttl) = pair(&cx).await?;
     let guard = lock(&engine, "a", opts().ttl(ttl).without_renewal()).await?;
     engine.extend(&guard, ttl * 3).await?;
-    check!(guard.valid_for() > ttl, "extended to {:?}: {guard:?}", ttl * 3);
+    // With a session the lease is the session's, and the engine ends the lock at its own TTL.
+    let own = engine.profile().lease == LeaseKind::PerLock;
+    check!(!own || guard.valid_for() > ttl, "extended to {:?}: {guard:?}", ttl * 3);
     sleep(ttl * 2).await;
     check!(guard.is_valid(), "extended and lost: {guard:?}");
     excluded(&other, "a").await

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
+use super::background::Debt;
 use super::held::Held;
 use super::held::Opening;
 use super::pace::Pace;
@@ -131,6 +132,7 @@ impl Acquire<'_> {
                 }
                 Flight::Landed(Err(error)) => self.recover(error).await,
                 Flight::Late => Err(self.out_of_time()),
+                Flight::Closing => Err(closed()),
             };
             if let Some(outcome) = done? {
                 return Ok(outcome);
@@ -146,7 +148,6 @@ impl Acquire<'_> {
             self.start_afresh();
             return Err(came_too_late(lease));
         }
-        self.shared.check_open()?;
         let opening = Opening {
             claim: self.pending.acquired(),
             fence,
@@ -155,6 +156,11 @@ impl Acquire<'_> {
             renew: self.request.renew,
         };
         let held = Held::open(self.shared, opening);
+        if let Err(closed) = self.shared.check_open() {
+            // The shutdown may have looked for holds just before this one opened.
+            held.close();
+            return Err(closed);
+        }
         if self.request.reentrant {
             self.shared.reentry.remember(&held);
             self.shared.waiters.wake_key(&self.request.claim.key);
@@ -247,10 +253,6 @@ impl Acquire<'_> {
 /// Makes the guard, and arms a hint for evictions where the store can tell at no cost.
 async fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
     let guard = LockGuard::new(held.clone());
-    if shared.check_open().is_err() {
-        // The shutdown may have looked for holds just before this one opened.
-        held.close();
-    }
     if shared.profile.watches_holders {
         let watch = shared.backend.watch(held.claim(), held.eviction_hint());
         if let Ok(watch) = shared.limited("watch", watch).await {
@@ -281,6 +283,8 @@ enum Flight {
     Landed(Result<Attempt>),
     /// The caller's deadline came first; the attempt is still under way.
     Late,
+    /// The provider is closing; the attempt is still under way.
+    Closing,
 }
 
 /// A claim that the store may know of: released when it is dropped, unless it was acquired.
@@ -288,13 +292,13 @@ struct Pending {
     shared: Arc<Shared>,
     claim: Option<Claim>,
     flight: Option<Pin<Box<dyn Future<Output = Result<Attempt>> + Send>>>,
-    /// The store may hold the token, or will.
-    owes: bool,
+    /// The store may hold the token, or will; a shutdown waits for it to be known or released.
+    owed: Option<Debt>,
 }
 
 impl Pending {
     fn new(shared: &Arc<Shared>, claim: Claim) -> Self {
-        Self { shared: shared.clone(), claim: Some(claim), flight: None, owes: false }
+        Self { shared: shared.clone(), claim: Some(claim), flight: None, owed: None }
     }
 
     fn claim(&self) -> &Claim {
@@ -306,16 +310,20 @@ impl Pending {
     async fn attempt(&mut self, deadline: BootInstant) -> Flight {
         let claim = self.claim().clone();
         let backend = self.shared.backend.clone();
-        let unsure = std::mem::replace(&mut self.owes, true);
+        let unsure = self.owed.is_some();
+        self.owed.get_or_insert_with(|| self.shared.executor.owe());
         let flight = self.flight.insert(Box::pin(async move { backend.attempt(&claim).await }));
         let limit = self.shared.now() + self.shared.options.operation_timeout;
         tokio::select! {
             biased;
             landed = flight => {
                 self.flight = None;
-                self.owes = unsure || self.may_be_known(&landed);
+                if !unsure && !self.may_be_known(&landed) {
+                    self.owed = None;
+                }
                 Flight::Landed(landed)
             }
+            () = self.shared.closing() => Flight::Closing,
             () = self.shared.clock().sleep_until(limit.min(deadline)) => {
                 if deadline <= limit {
                     return Flight::Late;
@@ -336,14 +344,13 @@ impl Pending {
 
     /// Takes the claim over: from here on its hold looks after it.
     fn acquired(&mut self) -> Claim {
-        self.owes = false;
         self.claim.take().expect("a pending claim is taken only when it is acquired or dropped")
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let Some(claim) = self.claim.take().filter(|_| self.owes) else { return };
+        let Some(claim) = self.claim.take().filter(|_| self.owed.is_some()) else { return };
         let flight = self.flight.take();
         let shared = self.shared.clone();
         self.shared.executor.spawn_debt(async move {

@@ -48,9 +48,14 @@ impl Executor {
         }
     }
 
+    /// Counts a debt to the store that a caller pays: [`settled`](Self::settled) waits for it.
+    pub(crate) fn owe(&self) -> Debt {
+        Debt::new(&self.debts)
+    }
+
     /// Runs a job that pays a debt to the store: [`settled`](Self::settled) waits for it.
     pub(crate) fn spawn_debt(&self, job: impl Future<Output = ()> + Send + 'static) {
-        let debt = Debt::new(&self.debts);
+        let debt = self.owe();
         self.spawn(async move {
             job.await;
             drop(debt);
@@ -90,8 +95,9 @@ struct Debts {
     paid: Notify,
 }
 
-/// Counts one job until it is done or dropped.
-struct Debt(Arc<Debts>);
+/// Counts one debt until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Debt(Arc<Debts>);
 
 impl Debt {
     fn new(debts: &Arc<Debts>) -> Self {

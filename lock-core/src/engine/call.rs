@@ -7,16 +7,18 @@ use std::task::Context;
 use std::task::Poll;
 
 use super::Shared;
+use super::background::Debt;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A request polled in its caller's task, that goes on in the background if the caller is dropped.
 ///
-/// So a connection is never left with half a reply, and what the future does afterwards (its
+/// A shutdown waits for it. So a connection is never left with half a reply, and what the future does afterwards (its
 /// bookkeeping) is always done.
 pub(crate) struct Call<T: Send + 'static> {
     shared: Arc<Shared>,
     future: Option<Boxed<T>>,
+    _debt: Debt,
 }
 
 impl<T: Send + 'static> Call<T> {
@@ -24,7 +26,8 @@ impl<T: Send + 'static> Call<T> {
         shared: &Arc<Shared>,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Self {
-        Self { shared: shared.clone(), future: Some(Box::pin(future)) }
+        let (shared, debt) = (shared.clone(), shared.executor.owe());
+        Self { shared, future: Some(Box::pin(future)), _debt: debt }
     }
 }
 

@@ -158,6 +158,11 @@ impl Held {
         }
     }
 
+    async fn is_over(&self) {
+        let over = BootInstant::from_nanos(0);
+        self.until(|term| (term.valid_until() == over).then_some(())).await;
+    }
+
     /// Counts one more guard, unless the hold is over.
     pub(crate) fn join(&self) -> bool {
         let more = |count| (count > 0).then_some(count + 1);
@@ -192,7 +197,7 @@ impl Held {
     fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
         self.retire();
-        let (shared, claim) = (self.shared.clone(), self.claim.clone());
+        let (shared, claim) = (self.shared.clone(), self.keep_claim());
         self.shared.executor.spawn_debt(async move {
             // Logged here because a log may block, and the clock thread must not.
             let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
@@ -259,7 +264,7 @@ impl Held {
             return;
         }
         self.changed.notify_waiters();
-        if before == Phase::AtRisk {
+        if after == Phase::AtRisk {
             // Back to safety, perhaps: the timer stands at the old deadline.
             self.look_at_the_clock();
         }
@@ -334,14 +339,18 @@ impl Held {
         outcome.map_err(|error| self.stamp(error, "unlock"))
     }
 
+    pub(crate) fn min_hold_left(&self, now: BootInstant) -> Duration {
+        (self.acquired_at + self.min_hold).saturating_since(now)
+    }
+
     /// Lets one guard go without waiting for anything.
     pub(crate) fn release_in_background(self: &Arc<Self>) {
         match self.leave() {
             Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.claim.clone()),
+            Leaving::Last => self.shared.release_later(self.keep_claim()),
             Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
-            Leaving::Linger(left) => {
-                self.shared.executor.spawn_debt(drop_result(shorten(self.clone(), left)));
+            Leaving::Linger(_) => {
+                self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
             }
         }
     }
@@ -349,13 +358,12 @@ impl Held {
     fn leave(&self) -> Leaving {
         let now = self.now();
         let last = self.guards.fetch_sub(1, Ordering::AcqRel) == 1;
-        let left = (self.acquired_at + self.min_hold).saturating_since(now);
+        let left = self.min_hold_left(now);
         let linger = last && !left.is_zero();
-        let mut state = self.state();
-        state.term.tick(now);
-        if let Phase::Lost(loss) = state.term.phase() {
-            return Leaving::Lost(loss);
-        }
+        let mut state = match self.live(now) {
+            Ok(state) => state,
+            Err(loss) => return Leaving::Lost(loss),
+        };
         if !last {
             return Leaving::Shared;
         }
@@ -368,6 +376,23 @@ impl Held {
         if linger { Leaving::Linger(left) } else { Leaving::Last }
     }
 
+    /// The state at `now` unless the hold is lost. A loss, or a risk, that the clock has not seen yet
+    /// is told here, for the clock will find nothing new.
+    fn live(&self, now: BootInstant) -> Result<MutexGuard<'_, State>, Loss> {
+        let mut state = self.state();
+        let tick = state.term.tick(now);
+        let phase = state.term.phase();
+        if tick.changed {
+            drop(state);
+            self.changed.notify_waiters();
+            if let Phase::Lost(loss) = phase {
+                self.lost(loss);
+            }
+            state = self.state();
+        }
+        if let Phase::Lost(loss) = state.term.phase() { Err(loss) } else { Ok(state) }
+    }
+
     /// Whether a minimum hold needs this process, because the lock ends with its session.
     fn keeps_to_the_end(&self) -> bool {
         self.shared.profile.lease == LeaseKind::Session
@@ -378,23 +403,32 @@ impl Held {
             self.release_after(left);
             return Ok(());
         }
-        Call::new(&self.shared, shorten(self.clone(), left)).await
+        Call::new(&self.shared, shorten(self.clone())).await
     }
 
     fn release_after(self: &Arc<Self>, left: Duration) {
         let held = self.clone();
         let sleep = self.shared.clock().sleep(left);
         self.shared.executor.spawn_debt(async move {
-            sleep.await;
+            tokio::select! {
+                () = sleep => {}
+                () = held.is_over() => return,
+            }
             if held.state().term.finish(Phase::Released) {
                 held.retire();
-                held.shared.release_later(held.claim.clone());
+                held.shared.release_later(held.keep_claim());
             }
         });
     }
 
     /// Ends the hold because the provider shuts down.
+    ///
+    /// A minimum hold that nobody guards any more goes on, for the shutdown waits for it.
     pub(crate) fn close(&self) {
+        let unguarded = self.guards.load(Ordering::Acquire) == 0;
+        if unguarded && self.keeps_to_the_end() && !self.min_hold_left(self.now()).is_zero() {
+            return;
+        }
         if self.state().term.finish(Phase::Lost(Loss::Closed)) {
             self.lost(Loss::Closed);
         }
@@ -420,11 +454,10 @@ impl Held {
     }
 
     fn leave_detached(&self) -> Option<Loss> {
-        let mut state = self.state();
-        state.term.tick(self.now());
-        if let Phase::Lost(loss) = state.term.phase() {
-            return Some(loss);
-        }
+        let mut state = match self.live(self.now()) {
+            Ok(state) => state,
+            Err(loss) => return Some(loss),
+        };
         state.term.finish(Phase::Released);
         drop(state);
         self.retire();

@@ -176,6 +176,7 @@ impl Engine {
     }
 
     async fn renew_handle(&self, handle: &Handle, hold_for: Duration) -> Result<Duration> {
+        self.0.check_open()?;
         let ttl = self.0.parse_ttl(Some(hold_for))?;
         let claims = [self.claim_of(handle, ttl)?];
         let keep = || self.0.backend.keep(&claims);
@@ -190,8 +191,9 @@ impl Engine {
     }
 
     async fn release_handle(&self, handle: &Handle) -> Result<()> {
+        self.0.check_open()?;
         let claim = self.claim_of(handle, self.0.options.ttl)?;
-        match self.0.repeated("release", || self.0.backend.release(&claim)).await? {
+        match release::release_patiently(&self.0, &claim).await? {
             Release::Released => Ok(()),
             Release::NotHeld => Err(not_held()),
         }
@@ -415,8 +417,9 @@ impl LockProvider for Engine {
         let evict = async {
             self.0.check_open()?;
             let key = self.0.parse_key(key)?;
-            let evicted =
-                self.0.repeated("force_unlock", || self.0.backend.evict(&key, how)).await?;
+            // Not repeated: after a lost reply it could hit the next holder.
+            let evict = self.0.backend.evict(&key, how);
+            let evicted = self.0.limited("force_unlock", evict).await?;
             self.0.waiters.wake_key(&key);
             Ok(evicted)
         };
@@ -424,8 +427,11 @@ impl LockProvider for Engine {
     }
 
     async fn cleanup_expired(&self) -> Result<u64> {
-        self.0.check_open()?;
-        self.0.repeated("cleanup_expired", || self.0.backend.purge()).await
+        let purge = async {
+            self.0.check_open()?;
+            self.0.repeated("cleanup_expired", || self.0.backend.purge()).await
+        };
+        purge.await.map_err(|error| self.0.stamp(error, "cleanup_expired", None))
     }
 
     async fn renew(&self, handle: &Handle, hold_for: Duration) -> Result<Duration> {

@@ -28,23 +28,31 @@ const SESSION: Duration = Duration::from_secs(60);
 
 /// Releases a hold that is over for its guards, and confirms it.
 pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
-    let (shared, claim) = (held.shared(), held.claim());
+    let shared = held.shared();
+    match release_patiently(shared, held.claim()).await {
+        Ok(Release::Released) => Ok(()),
+        Ok(Release::NotHeld) => Err(not_held_any_more()),
+        Err(error) => {
+            shared.release_later(held.keep_claim());
+            Err(unconfirmed(&error))
+        }
+    }
+}
+
+/// Releases as often as a caller has patience for.
+pub(crate) async fn release_patiently(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
     let mut delays = RETRY.delays().take(PATIENCE);
     let mut unsure = false;
     loop {
         let error = match release_once(shared, claim).await {
-            Ok(Release::Released) => return Ok(()),
             // An earlier try that seemed to fail did it.
-            Ok(Release::NotHeld) if unsure => return Ok(()),
-            Ok(Release::NotHeld) => return Err(not_held_any_more()),
+            Ok(Release::NotHeld) if unsure => return Ok(Release::Released),
+            Ok(outcome) => return Ok(outcome),
             Err(error) => error,
         };
         unsure |= error.is_ambiguous();
         let delay = delays.next().filter(|_| error.is_retryable());
-        let Some(delay) = delay else {
-            shared.release_later(claim.clone());
-            return Err(unconfirmed(&error));
-        };
+        let Some(delay) = delay else { return Err(error) };
         shared.clock().sleep(delay).await;
     }
 }
@@ -66,7 +74,7 @@ fn unconfirmed(cause: &Error) -> Error {
 }
 
 async fn release_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
-    let released = shared.limited("unlock", shared.backend.release(claim)).await;
+    let released = shared.limited("release", shared.backend.release(claim)).await;
     if released.is_ok() {
         shared.waiters.wake_key(&claim.key);
     }
@@ -75,11 +83,7 @@ async fn release_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
 
 /// Releases until it is certain, or until the TTL has done it.
 pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
-    let patience = match shared.profile.lease {
-        LeaseKind::PerLock => claim.ttl,
-        LeaseKind::Session => claim.ttl.max(SESSION),
-    };
-    let give_up = shared.now() + patience;
+    let give_up = shared.now() + patience(&shared, claim.ttl);
     let mut delays = RETRY.delays();
     loop {
         let Err(error) = release_once(&shared, &claim).await else { return };
@@ -93,15 +97,28 @@ pub(crate) async fn release_surely(shared: Arc<Shared>, claim: Claim) {
     }
 }
 
+/// How long a release is worth repeating: on a store with leases the TTL does it, on a session nothing.
+fn patience(shared: &Shared, ttl: Duration) -> Duration {
+    match shared.profile.lease {
+        LeaseKind::PerLock => ttl,
+        LeaseKind::Session => ttl.max(SESSION),
+    }
+}
+
 /// Shortens the lease of a hold that is over for its guards to what its minimum hold leaves.
-pub(crate) async fn shorten(held: Arc<Held>, left: Duration) -> Result<()> {
+pub(crate) async fn shorten(held: Arc<Held>) -> Result<()> {
     let shared = held.shared();
     // A renewal on its way would lengthen the lease again if it came second.
     held.keep_is_over().await;
-    let claim = Claim { ttl: left.max(shared.profile.ttl_min), ..held.claim().clone() };
-    let claims = [claim];
-    match shared.limited("unlock", shared.backend.keep(&claims)).await?.first() {
-        Some(Kept::Renewed { .. }) => Ok(()),
+    let kept = shared.repeated("unlock", || keep_for_the_minimum(&held)).await?;
+    match shared.expect_answers(kept, 1)?[..] {
+        [Kept::Renewed { .. }] => Ok(()),
         _ => Err(not_held_any_more()),
     }
+}
+
+async fn keep_for_the_minimum(held: &Held) -> Result<Vec<Kept>> {
+    let shared = held.shared();
+    let ttl = held.min_hold_left(shared.now()).max(shared.profile.ttl_min);
+    shared.backend.keep(&[Claim { ttl, ..held.claim().clone() }]).await
 }

@@ -63,18 +63,19 @@ impl Request {
     pub(crate) fn term(&self, shared: &Shared, lease: Lease) -> Term {
         let session = shared.profile.lease == LeaseKind::Session;
         let renews = self.renew == Renew::UntilReleased;
-        let own_end = if renews {
+        let end = if renews {
             BootInstant::FAR
         } else {
             shared.end_without_renewal(lease.since.max(shared.now()) + self.claim.ttl)
         };
-        let longest = self.max_hold.map_or(BootInstant::FAR, |limit| shared.now() + limit);
+        let last = self.max_hold.map_or(BootInstant::FAR, |limit| shared.now() + limit);
         let terms = Terms {
             ttl: self.claim.ttl,
             granularity: shared.profile.granularity,
             grace: self.grace,
             keeps: renews || session,
-            end: own_end.min(longest),
+            end,
+            last,
         };
         Term::new(lease, terms)
     }

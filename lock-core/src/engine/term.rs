@@ -26,9 +26,11 @@ pub(crate) struct Terms {
     pub(crate) grace: Option<Duration>,
     /// Whether the store is asked to keep it at all.
     pub(crate) keeps: bool,
-    /// When it ends whatever the store says: `max_hold`, or the TTL of a hold that is not renewed on
-    /// a session that would go on for ever.
+    /// When it ends whatever the store says: the TTL of a hold that is not renewed on a session that
+    /// would go on for ever.
     pub(crate) end: BootInstant,
+    /// When it ends whatever is asked for: `max_hold`.
+    pub(crate) last: BootInstant,
 }
 
 /// The state of one hold.
@@ -84,7 +86,8 @@ impl Term {
         if self.over() {
             return BootInstant::from_nanos(0);
         }
-        self.lease.valid_until(self.terms.granularity).min(self.terms.end)
+        let lease = self.lease.valid_until(self.terms.granularity);
+        lease.min(self.terms.end).min(self.terms.last)
     }
 
     pub(crate) fn at_risk_at(&self) -> BootInstant {
@@ -140,6 +143,8 @@ impl Term {
     /// lease lasts.
     pub(crate) fn kept(&mut self, outcome: Option<Kept>, now: BootInstant) {
         self.keeping = false;
+        // What has been seen as invalid stays so, also if the clock's thread is late.
+        self.tick(now);
         if self.over() {
             return;
         }
@@ -204,6 +209,7 @@ mod tests {
             grace: Some(SECOND * 3),
             keeps: true,
             end: BootInstant::FAR,
+            last: BootInstant::FAR,
         };
         Term::new(Lease { since: at(0), ttl: SECOND * 10 }, terms)
     }
@@ -239,6 +245,14 @@ mod tests {
         term.tick(at(10));
         term.kept(Some(Kept::Renewed { lease: Lease { since: at(9), ttl: SECOND * 10 } }), at(11));
         term.tick(at(11));
+        assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
+    }
+
+    #[test]
+    fn a_renewal_that_comes_before_the_clock_but_after_the_deadline_revives_nothing() {
+        let mut term = term();
+        assert!(term.begin_keep());
+        term.kept(Some(Kept::Renewed { lease: Lease { since: at(9), ttl: SECOND * 10 } }), at(11));
         assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
     }
 

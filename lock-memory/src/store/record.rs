@@ -20,7 +20,6 @@ use lock_core::Peek;
 use lock_core::Result;
 use lock_core::Token;
 
-use super::PATIENCE;
 use super::crowd::Crowd;
 use super::session::Anchor;
 use super::session::SessionId;
@@ -157,7 +156,7 @@ impl Record {
             return Fate::Holds;
         }
         let Some(place) = self.place(claim.token) else { return Fate::Gone };
-        self.line[place].refresh(view.now, claim.ttl, anchor);
+        self.line[place].refresh(view.now, claim.place_ttl(), anchor);
         Fate::Queued { ahead: self.ahead(place) }
     }
 
@@ -301,7 +300,7 @@ impl Record {
             place => place,
         };
         if let Some(at) = place {
-            self.line[at].refresh(view.now, claim.ttl, anchor);
+            self.line[at].refresh(view.now, claim.place_ttl(), anchor);
         }
         let holders = self.holders.iter().map(|held| held.describe(view)).collect();
         let before = &self.line[..place.unwrap_or(self.line.len())];
@@ -395,7 +394,7 @@ impl Place {
     }
 
     fn refresh(&mut self, now: BootInstant, ttl: Duration, anchor: Anchor) {
-        self.until = now + ttl.min(PATIENCE);
+        self.until = now + ttl;
         self.anchor = anchor;
     }
 }

@@ -158,9 +158,8 @@ fn a_fence_beyond_the_limit_is_an_error_and_nothing_is_held() {
 #[test]
 fn another_number_of_permits_or_another_mode_names_the_stored_one() {
     let rig = Rig::new();
-    let three = claim("k", "permits:3");
-    rig.granted(&three).unwrap();
-    let mut again = three.clone();
+    let mut again = claim("k", "permits:3");
+    rig.granted(&again).unwrap();
     again.mode = Mode::Exclusive;
     for wrong in [claim("k", "permits:2"), again] {
         let error = rig.attempt(&wrong).unwrap_err();

@@ -13,24 +13,31 @@ use super::refused;
 
 pub(super) fn read(path: &Path) -> Result<Config> {
     let shown = path.display();
+    let named = |error: Error| refused(format!("config file {shown}: {}", error.message()));
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let (name, format) = format(extension).map_err(named)?;
     let text = std::fs::read_to_string(path)
         .map_err(|error| refused(format!("cannot read config file {shown}: {error}")))?;
-    parse(&text, extension)
-        .map_err(|error| refused(format!("config file {shown}: {}", error.message())))
+    values(&text, name, format).map_err(named)
 }
 
 pub(super) fn parse(text: &str, extension: &str) -> Result<Config> {
-    let (name, format) = match extension {
-        "yaml" | "yml" => ("YAML", FileFormat::Yaml),
-        "toml" => ("TOML", FileFormat::Toml),
-        "json" => ("JSON", FileFormat::Json),
-        _ => {
-            return Err(refused(format!(
-                "{extension:?} is no format of configuration: use .yaml, .yml, .toml or .json"
-            )));
-        }
-    };
+    let (name, format) = format(extension)?;
+    values(text, name, format)
+}
+
+fn format(extension: &str) -> Result<(&'static str, FileFormat)> {
+    match extension {
+        "yaml" | "yml" => Ok(("YAML", FileFormat::Yaml)),
+        "toml" => Ok(("TOML", FileFormat::Toml)),
+        "json" => Ok(("JSON", FileFormat::Json)),
+        _ => Err(refused(format!(
+            "{extension:?} is no format of configuration: use yaml, yml, toml or json"
+        ))),
+    }
+}
+
+fn values(text: &str, name: &str, format: FileFormat) -> Result<Config> {
     let values = config::File::from_str(text, format).collect();
     let table: Table = values
         .and_then(|values| config::Value::from(values).try_deserialize())

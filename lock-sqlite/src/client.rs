@@ -1,0 +1,215 @@
+//! The callers' side of the one connection of a backend.
+//!
+//! SQLite's calls can block, so they run on a thread of their own, in the order they were asked for.
+//! What has gathered while one was at work goes into one transaction (group commit). A single
+//! statement for which nothing is in the way (no call before it, no other process at the
+//! write lock, no log to sync) runs on the caller's thread at once: it only writes to memory, and two
+//! changes of thread would cost more than the statement. A call that is dropped is carried out all
+//! the same, so a release that follows finds what there is to release.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::thread;
+
+use lock_core::Error;
+use lock_core::ErrorKind;
+use lock_core::Result;
+use rustix::event::EventfdFlags;
+use rustix::event::eventfd;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::actor::Actor;
+use crate::boot::Boot;
+use crate::config::SqliteConfig;
+use crate::core::Answer;
+use crate::core::Call;
+use crate::core::Core;
+use crate::core::Kind;
+use crate::fs::Place;
+use crate::store::Store;
+use crate::wake::Wake;
+
+/// The callers' side.
+#[derive(Debug)]
+pub(crate) struct Client {
+    shared: Arc<Shared>,
+    boot: Boot,
+    /// Closed by the end of the thread.
+    ended: watch::Receiver<()>,
+}
+
+/// What callers and thread share.
+pub(crate) struct Shared {
+    /// The connection; taken while calls are carried out, empty before and after. Locked before
+    /// the queue, never after it.
+    pub(crate) core: Mutex<Option<Core>>,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) bell: OwnedFd,
+    pub(crate) wake: Arc<Wake>,
+}
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    pub(crate) calls: VecDeque<Call>,
+    pub(crate) closed: bool,
+    /// Whether the thread waits for the bell.
+    pub(crate) asleep: bool,
+}
+
+impl Client {
+    /// Starts the thread, which opens the database.
+    pub(crate) async fn open(config: SqliteConfig, place: Place, boot: Boot) -> Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|cause| no_resource("a file", cause.into()))?;
+        let wake = Arc::new(Wake::new(place.beside("-turn")));
+        let (core, queue) = (Mutex::new(None), Mutex::default());
+        let shared = Arc::new(Shared { core, queue, bell, wake });
+        let (alive, ended) = watch::channel(());
+        let client = Self { shared: shared.clone(), boot: boot.clone(), ended };
+        let (opened, reply) = oneshot::channel();
+        let run = move || {
+            let _alive = alive;
+            let actor = Actor::new(shared);
+            let outcome = actor.open(&config, place, boot);
+            let is_open = outcome.is_ok();
+            if opened.send(outcome).is_ok() && is_open {
+                actor.run();
+            }
+        };
+        let thread = thread::Builder::new().name("lock-sqlite".into()).spawn(run);
+        thread.map_err(|cause| no_resource("a thread", cause))?;
+        reply.await.unwrap_or_else(|_| Err(thread_ended()))?;
+        Ok(client)
+    }
+
+    pub(crate) fn boot(&self) -> &Boot {
+        &self.boot
+    }
+
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        &self.shared.wake
+    }
+
+    /// Runs a single statement, at once if nothing is in its way.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`call`](Self::call).
+    pub(crate) async fn step<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.shared.try_step(&work) {
+            Some(outcome) => outcome,
+            None => self.call(Kind::Step, work).await,
+        }
+    }
+
+    /// Runs `work` on the thread.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it was polled, `work` is carried out whether or not the future is dropped.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, reply) = oneshot::channel();
+        let run = move |store: Result<&Store>| -> Answer {
+            let outcome = store.and_then(work);
+            Box::new(move |undone| drop(sender.send(undone.map_or(outcome, Err))))
+        };
+        self.shared.push(Call { kind, run: Box::new(run) })?;
+        reply.await.unwrap_or_else(|_| Err(thread_ended()))
+    }
+
+    /// Lets the thread finish what it was asked for, close the connection and end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it was polled, the thread ends whether or not the future is dropped.
+    pub(crate) async fn close(&self) {
+        self.shared.close();
+        // Nothing is ever sent: this returns when the thread drops its end.
+        let _ = self.ended.clone().changed().await;
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Shared {
+    /// Returns `None` if the step has to go by the thread, and has not run then.
+    fn try_step<T>(&self, work: &impl Fn(&Store) -> Result<T>) -> Option<Result<T>> {
+        let mut slot = self.core.try_lock().ok()?;
+        let queue = self.lock();
+        if queue.closed || !queue.calls.is_empty() {
+            return None;
+        }
+        drop(queue);
+        let core = slot.as_mut()?;
+        let outcome = core.try_step(work);
+        let kept = core.rest().is_some();
+        drop(slot);
+        if kept {
+            // The thread gives the turn away if no other call comes soon.
+            self.ring(self.lock());
+        }
+        outcome
+    }
+
+    fn push(&self, call: Call) -> Result<()> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(Error::new(ErrorKind::Closed, "the database was closed"));
+        }
+        queue.calls.push_back(call);
+        self.ring(queue);
+        Ok(())
+    }
+
+    fn close(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        self.ring(queue);
+    }
+
+    fn ring(&self, mut queue: MutexGuard<'_, Queue>) {
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
+            // A full counter means that the bell rings already.
+            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+fn thread_ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "the thread of the database ended unexpectedly")
+        .permanent()
+        .ambiguous()
+}
+
+fn no_resource(what: &str, cause: std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot start {what} for the database"))
+        .with_source(cause)
+}

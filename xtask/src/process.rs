@@ -1,0 +1,107 @@
+//! Other programs: found, run to their end, stopped.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+
+use crate::Failure;
+use crate::Result;
+use crate::signal;
+
+/// How often a program that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The cargo that runs us.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// Runs a program on this terminal; fails if it does.
+pub(crate) fn run(command: &mut Command) -> Result {
+    let shown = shown(command);
+    eprintln!("$ {shown}");
+    let mut child =
+        command.spawn().map_err(|error| Failure(format!("cannot start {shown}: {error}")))?;
+    let status = wait(&mut child)?;
+    signal::check()?;
+    if status.success() { Ok(()) } else { Err(Failure(format!("{shown} failed: {status}"))) }
+}
+
+/// Waits for the end; a signal to us ends the child first.
+fn wait(child: &mut Child) -> Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if signal::has_come() {
+            return Ok(stop(child, Signal::TERM)?);
+        }
+        sleep(LOOK);
+    }
+}
+
+/// Asks a program to end and, if it has not within ten seconds, ends it.
+pub(crate) fn stop(child: &mut Child, signal: Signal) -> std::io::Result<ExitStatus> {
+    if let Some(status) = child.try_wait()? {
+        return Ok(status);
+    }
+    kill_process(Pid::from_child(child), signal)?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        sleep(LOOK);
+    }
+    child.kill()?;
+    child.wait()
+}
+
+/// Looks at `child` until `ready` says so.
+pub(crate) fn await_ready(child: &mut Child, mut ready: impl FnMut() -> bool) -> Result {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        signal::check()?;
+        if let Some(status) = child.try_wait()? {
+            return Err(Failure(format!("it ended at once: {status}")));
+        }
+        if ready() {
+            return Ok(());
+        }
+        sleep(LOOK);
+    }
+    Err(Failure("it was not ready after 60 s".into()))
+}
+
+/// Finds a program on the path or in one of `folders`.
+pub(crate) fn find(program: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(folders.iter().cloned())
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// Tells whether this process may do what only root may.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A program's name and arguments, as a person would type them.
+fn shown(command: &Command) -> String {
+    let program =
+        Path::new(command.get_program()).file_name().unwrap_or_else(|| command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

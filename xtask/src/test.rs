@@ -1,0 +1,82 @@
+//! `cargo xtask test`: the servers, the tests, and what did not run.
+
+use std::process::Command;
+
+use crate::Failure;
+use crate::Result;
+use crate::need::NEEDS;
+use crate::package;
+use crate::process::cargo;
+use crate::process::run;
+use crate::server::Servers;
+
+/// What to test.
+#[derive(Default, clap::Args)]
+pub(crate) struct Options {
+    /// Install what is missing (Debian or Ubuntu, as root or by sudo)
+    #[arg(long)]
+    pub(crate) install: bool,
+    /// Run the long tests too
+    #[arg(long)]
+    full: bool,
+    /// Go without this server; may be repeated
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
+    /// Run only the tests whose name contains this
+    filter: Option<String>,
+}
+
+/// Runs the tests; fails if one does, or if something they need is neither there nor excluded.
+pub(crate) fn test(options: &Options) -> Result {
+    check_names(&options.without)?;
+    if options.install {
+        package::install(&options.without)?;
+    }
+    let servers = Servers::start(&options.without)?;
+    let tested = run(&mut tests(options, &servers));
+    let complete = summary(options, &servers);
+    tested.and(complete)
+}
+
+fn check_names(names: &[String]) -> Result {
+    let known = || NEEDS.iter().map(|need| need.name);
+    match names.iter().find(|name| !known().any(|known| known == **name)) {
+        None => Ok(()),
+        Some(name) => {
+            let known = known().collect::<Vec<_>>().join(", ");
+            Err(Failure(format!("--without {name}: there is only {known}")))
+        }
+    }
+}
+
+fn tests(options: &Options, servers: &Servers) -> Command {
+    let mut command = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    command.args(&options.filter);
+    command.envs(servers.variables.iter().map(|(name, url)| (*name, url)));
+    command.env("LOCK_TEST_WITHOUT", options.without.join(","));
+    if options.full {
+        command.env("LOCK_TEST_FULL", "1");
+    }
+    command
+}
+
+/// Names every setup that did not run; fails if one of them was not excluded.
+fn summary(options: &Options, servers: &Servers) -> Result {
+    for (variable, _) in &servers.variables {
+        eprintln!("ran with {variable}");
+    }
+    for name in &options.without {
+        eprintln!("did not run: {name}, excluded by --without");
+    }
+    for (need, why) in &servers.absent {
+        eprintln!("did not run: {}, {why}", need.name);
+    }
+    if !options.full {
+        eprintln!("did not run: the long tests, which --full adds");
+    }
+    if servers.absent.is_empty() {
+        return Ok(());
+    }
+    let advice = package::advice(servers.absent.iter().map(|(need, _)| *need));
+    Err(Failure(format!("some tests went without what they need: {advice}")))
+}
