@@ -1,5 +1,6 @@
 //! Holds the store to the promises of the framework.
 
+use std::fs::create_dir_all;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -18,8 +19,11 @@ impl Fixture for Directory {
         "jsonfile"
     }
 
-    async fn connect(&self, _namespace: &str) -> Result<SharedBackend> {
-        Ok(Arc::new(JsonFile::open(self.0.path())))
+    async fn connect(&self, namespace: &str) -> Result<SharedBackend> {
+        // A directory for each case: they would wait for each other's steps in one file.
+        let directory = self.0.path().join(namespace);
+        create_dir_all(&directory).expect("a temporary directory can have more in it");
+        Ok(Arc::new(JsonFile::open(directory)))
     }
 }
 
