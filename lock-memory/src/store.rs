@@ -4,6 +4,7 @@
 //! is awaited inside, and hints are given only after the mutex is free again.
 
 mod crowd;
+mod outcome;
 mod record;
 mod session;
 #[cfg(test)]
@@ -32,12 +33,11 @@ use lock_core::Peek;
 use lock_core::Release;
 use lock_core::Result;
 
+pub(crate) use outcome::Fate;
+pub(crate) use outcome::Own;
+pub(crate) use outcome::Tried;
 use record::Record;
 use record::View;
-
-pub(crate) use record::Fate;
-pub(crate) use record::Own;
-pub(crate) use record::Tried;
 pub(crate) use session::Anchor;
 pub(crate) use session::SessionGone;
 pub(crate) use session::SessionId;

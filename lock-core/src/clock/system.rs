@@ -1,5 +1,7 @@
 //! The system's boot clock and the thread that wakes what is due on it.
 
+use std::panic;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::thread;
@@ -37,7 +39,8 @@ impl SystemClock {
         loop {
             let (due, next) = self.timers.take_due(now());
             for waker in due {
-                waker.wake();
+                // One waker that panics must not take the deadlines of the whole process with it.
+                let _ = panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
             }
             self.alarm.wait_until(next);
         }
@@ -198,9 +201,31 @@ mod alarm {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::task::Context;
+    use std::task::Wake;
+    use std::task::Waker;
     use std::time::Duration;
 
     use crate::Clock;
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a waker of somebody's executor");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_waker_that_panics_stops_no_other() {
+        let clock = Clock::system();
+        let waker = Waker::from(Arc::new(Panics));
+        let mut bad = Box::pin(clock.sleep(Duration::from_millis(5)));
+        assert!(bad.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let good = clock.sleep(Duration::from_millis(20));
+        tokio::time::timeout(Duration::from_secs(10), good).await.unwrap();
+    }
 
     #[tokio::test]
     async fn sleeps_complete_in_order_and_not_early() {

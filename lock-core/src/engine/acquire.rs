@@ -5,8 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::Shared;
 use super::background::Debt;
+use super::call::Call;
 use super::held::Held;
 use super::held::Opening;
 use super::pace::Pace;
@@ -46,8 +49,16 @@ pub(crate) async fn acquire(
         seat = Some(place);
     }
     let pending = Pending::new(shared, request.claim.clone());
-    let call =
-        Acquire { shared, request, pace, began, pending, waiting: None, holders: Vec::new() };
+    let call = Acquire {
+        shared,
+        request,
+        pace,
+        began,
+        pending,
+        waiting: None,
+        holders: Vec::new(),
+        until: None,
+    };
     let outcome = call.run().await;
     drop(seat);
     outcome
@@ -99,6 +110,8 @@ struct Acquire<'a> {
     pending: Pending,
     waiting: Option<Contention>,
     holders: Vec<Holder>,
+    /// When the next counted attempt is due, after a hint has brought another forward.
+    until: Option<BootInstant>,
 }
 
 /// What a contender keeps alive while it waits.
@@ -120,7 +133,7 @@ impl Acquire<'_> {
                 Flight::Landed(Ok(Attempt::Acquired { fence, lease })) => {
                     match self.admit(fence, lease) {
                         Ok(held) => {
-                            return Ok(TryLock::Acquired(hand_over(self.shared, held).await));
+                            return Ok(TryLock::Acquired(hand_over(self.shared, held)));
                         }
                         Err(error) => self.recover(error).await,
                     }
@@ -183,18 +196,25 @@ impl Acquire<'_> {
             let entered = reenter(self.shared, &self.request)?;
             return Ok(entered.or_else(|| Some(TryLock::Held(std::mem::take(&mut self.holders)))));
         }
-        if self.waiting.is_none() && self.arm().await {
-            // Armed now: what was released before that shows in the next attempt.
-            return Ok(None);
+        if self.waiting.is_none() {
+            self.arm().await;
+            if !self.pace.counts() {
+                // Armed now: what was released before that shows in the next attempt.
+                return Ok(None);
+            }
         }
-        let Some(until) = self.pace.next_attempt(self.shared.now()) else {
+        let now = self.shared.now();
+        let Some(until) = self.until.take().or_else(|| self.pace.next_attempt(now)) else {
             return Err(self.out_of_time());
         };
         let Some(contention) = &self.waiting else { return Ok(None) };
         contention.waiting.plan(retry_in);
         tokio::select! {
             biased;
-            () = contention.waiting.waiter().hinted() => {}
+            // An attempt that a hint brings does not count.
+            () = contention.waiting.waiter().hinted() => {
+                self.until = self.pace.counts().then_some(until);
+            }
             () = self.shared.closing() => return Err(closed()),
             () = self.shared.clock().sleep_until(until) => {
                 if until == self.pace.deadline() {
@@ -205,8 +225,8 @@ impl Acquire<'_> {
         Ok(None)
     }
 
-    /// Registers as a waiter and arms a hint; tells whether there will be hints.
-    async fn arm(&mut self) -> bool {
+    /// Registers as a waiter and arms a hint.
+    async fn arm(&mut self) {
         let claim = self.pending.claim().clone();
         let waiting = Waiting::new(self.shared, &claim.key, !self.pace.counts());
         let waiter = waiting.waiter().clone();
@@ -217,7 +237,7 @@ impl Acquire<'_> {
         let deadline = self.shared.clock().sleep_until(self.pace.deadline());
         let watch = tokio::select! {
             watch = arming => watch,
-            () = deadline => return true,
+            () = deadline => return,
         };
         match watch {
             Ok(watch) => contention._armed.1 = Some(watch),
@@ -226,7 +246,6 @@ impl Acquire<'_> {
                 tracing::debug!(backend, %error, "no wake-up could be armed: polling only");
             }
         }
-        true
     }
 
     /// Waits before a failed request is repeated, or gives its error back.
@@ -251,15 +270,20 @@ impl Acquire<'_> {
 }
 
 /// Makes the guard, and arms a hint for evictions where the store can tell at no cost.
-async fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
-    let guard = LockGuard::new(held.clone());
+fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
     if shared.profile.watches_holders {
-        let watch = shared.backend.watch(held.claim(), held.eviction_hint());
-        if let Ok(watch) = shared.limited("watch", watch).await {
-            held.keep_watch(watch);
-        }
+        // Armed at once if that takes no waiting, else in the background: nobody waits for a hint.
+        let _ = Call::new(shared, watch_holder(held.clone())).now_or_never();
     }
-    guard
+    LockGuard::new(held)
+}
+
+async fn watch_holder(held: Arc<Held>) {
+    let shared = held.shared();
+    let watch = shared.backend.watch(held.claim(), held.eviction_hint());
+    if let Ok(watch) = shared.limited("watch", watch).await {
+        held.keep_watch(watch);
+    }
 }
 
 fn came_too_late(lease: Lease) -> Error {

@@ -140,7 +140,10 @@ impl Held {
 
     /// Keeps a hint for evictions armed while the hold lasts.
     pub(crate) fn keep_watch(&self, watch: Watch) {
-        self.state().watch = Some(watch);
+        let mut state = self.state();
+        if !state.term.is_over() {
+            state.watch = Some(watch);
+        }
     }
 
     /// Completes when `test` finds what it looks for in the state.
@@ -196,18 +199,19 @@ impl Held {
     /// Cleans up after a loss: nothing may stay held for a holder who has given up.
     fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
-        self.retire();
+        let watch = self.retire();
         let (shared, claim) = (self.shared.clone(), self.keep_claim());
         self.shared.executor.spawn_debt(async move {
-            // Logged here because a log may block, and the clock thread must not.
+            // Disarmed and logged here because both may block, and the clock thread must not.
+            drop(watch);
             let (backend, key) = (shared.profile.name, shared.strip(claim.key.as_str()));
             tracing::warn!(backend, key, %loss, "lock lost");
             release_surely(shared, claim).await;
         });
     }
 
-    /// Takes the hold out of all that looks after it.
-    fn retire(&self) {
+    /// Takes the hold out of all that looks after it, and returns the watch to be dropped.
+    fn retire(&self) -> Option<Watch> {
         let mut state = self.state();
         let (timer, seat, watch) = (state.timer.take(), state.seat.take(), state.watch.take());
         drop(state);
@@ -217,10 +221,10 @@ impl Held {
         if let Some(seat) = seat {
             self.shared.keeper.remove(seat);
         }
-        drop(watch);
         self.shared.reentry.forget(&self.claim.key, &self.claim.owner, self);
         self.shared.metrics.held_for(self.now().saturating_since(self.acquired_at));
         self.changed.notify_waiters();
+        watch
     }
 
     /// When a renewal is due and from when on it may be brought forward.
@@ -255,17 +259,17 @@ impl Held {
     pub(crate) fn kept(self: &Arc<Self>, outcome: Option<Kept>) {
         let now = self.now();
         let mut state = self.state();
-        let before = state.term.phase();
+        let (before, risk_before) = (state.term.phase(), state.term.at_risk_at());
         state.term.kept(outcome, now);
-        let after = state.term.phase();
+        let (after, risk_after) = (state.term.phase(), state.term.at_risk_at());
         drop(state);
         if let (Phase::Held | Phase::AtRisk, Phase::Lost(loss)) = (before, after) {
             self.lost(loss);
             return;
         }
         self.changed.notify_waiters();
-        if after == Phase::AtRisk {
-            // Back to safety, perhaps: the timer stands at the old deadline.
+        if after == Phase::AtRisk || risk_after < risk_before {
+            // Back to safety, perhaps, or a lease that the store shortened: the timer is stale.
             self.look_at_the_clock();
         }
     }
@@ -283,8 +287,12 @@ impl Held {
         let now = self.now();
         self.state().term.change_ttl(ttl, now);
         self.look_at_the_clock();
+        self.changed.notify_waiters();
         let claims = [self.keep_claim()];
-        let kept = self.shared.limited("extend", self.shared.backend.keep(&claims)).await;
+        // No longer than a renewal: there is never a second one on its way.
+        let keep = self.shared.backend.keep(&claims);
+        let kept = self.shared.limited_to(self.keep_limit(), "extend", keep).await;
+        let kept = kept.and_then(|kept| self.shared.expect_answers(kept, 1));
         let outcome = kept.as_ref().ok().and_then(|kept| kept.first()).copied();
         if self.renew == Renew::Never && matches!(outcome, Some(Kept::Renewed { .. })) {
             let end = self.shared.end_without_renewal(now + ttl);
@@ -292,6 +300,8 @@ impl Held {
         }
         self.kept(outcome);
         self.look_at_the_clock();
+        // The keeper planned without this hold while it was being kept here.
+        self.shared.keeper.look_again();
         kept?;
         self.check()
     }
@@ -372,7 +382,7 @@ impl Held {
         }
         state.term.finish(Phase::Released);
         drop(state);
-        self.retire();
+        drop(self.retire());
         if linger { Leaving::Linger(left) } else { Leaving::Last }
     }
 
@@ -415,7 +425,7 @@ impl Held {
                 () = held.is_over() => return,
             }
             if held.state().term.finish(Phase::Released) {
-                held.retire();
+                drop(held.retire());
                 held.shared.release_later(held.keep_claim());
             }
         });
@@ -443,25 +453,21 @@ impl Held {
             );
             return Err(self.stamp(Error::new(ErrorKind::Unsupported, message), "detach"));
         }
-        if self.guards.load(Ordering::Acquire) > 1 {
-            let message = "the lock is shared with other guards of its owner: release them first";
-            return Err(self.stamp(Error::new(ErrorKind::InvalidInput, message), "detach"));
-        }
-        match self.leave_detached() {
-            Some(loss) => Err(self.stamp(lost(loss), "detach")),
-            None => Ok(self.handle()),
-        }
+        self.leave_detached().map_err(|error| self.stamp(error, "detach"))?;
+        Ok(self.handle())
     }
 
-    fn leave_detached(&self) -> Option<Loss> {
-        let mut state = match self.live(self.now()) {
-            Ok(state) => state,
-            Err(loss) => return Some(loss),
-        };
+    fn leave_detached(&self) -> Result<()> {
+        let mut state = self.live(self.now()).map_err(lost)?;
+        // In one step, so that nobody enters a hold that is about to leave.
+        if self.guards.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            let message = "the lock is shared with other guards of its owner: release them first";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
         state.term.finish(Phase::Released);
         drop(state);
-        self.retire();
-        None
+        drop(self.retire());
+        Ok(())
     }
 
     fn handle(&self) -> Handle {

@@ -63,6 +63,12 @@ impl Kin {
         }
     }
 
+    /// The magnitude of the time that a renewal may take, in powers of four. Those of different
+    /// magnitude do not share a request: a slow store would never get to answer for the longer.
+    fn pace(&self) -> u32 {
+        self.limit().as_millis().max(1).ilog2() / 2
+    }
+
     fn urgency(&self) -> BootInstant {
         match self {
             Self::Hold(held) => held.valid_until(),
@@ -146,7 +152,7 @@ impl Keeper {
         self.register().iter().filter_map(|(_, kin)| hold(kin)).collect()
     }
 
-    /// Takes what is due with all that may ride along, most urgent first, or tells when to look next.
+    /// Takes what is due with all that may ride along, the shortest and most urgent first, or tells when to look next.
     fn take_due(&self, now: BootInstant) -> Result<Vec<Kin>, BootInstant> {
         let mut any_due = false;
         let mut next = BootInstant::FAR;
@@ -166,7 +172,7 @@ impl Keeper {
         }
         drop(register);
         ready.retain(Kin::begin);
-        ready.sort_by_key(Kin::urgency);
+        ready.sort_by_cached_key(|kin| (kin.pace(), kin.urgency()));
         Ok(ready)
     }
 }
@@ -178,8 +184,10 @@ async fn run(shared: Weak<Shared>, alarm: Arc<Notify>) {
         let clock = strong.clock().clone();
         let until = match strong.keeper.take_due(strong.now()) {
             Ok(ready) => {
-                for batch in ready.chunks(strong.profile.batch) {
-                    batches.push(keep(strong.clone(), batch.to_vec()));
+                for peers in ready.chunk_by(|a, b| a.pace() == b.pace()) {
+                    for batch in peers.chunks(strong.profile.batch) {
+                        batches.push(keep(strong.clone(), batch.to_vec()));
+                    }
                 }
                 continue;
             }

@@ -22,12 +22,14 @@ mod waiters;
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 
 pub(crate) use self::held::Held;
@@ -125,7 +127,8 @@ impl Engine {
     }
 
     fn over(backend: Arc<dyn Backend>, options: EngineOptions, executor: Executor) -> Result<Self> {
-        let profile = backend.profile().clone();
+        let mut profile = backend.profile().clone();
+        profile.batch = profile.batch.max(1);
         let owner = match &options.owner {
             Some(name) => Owner::new(name)?,
             None => default_owner()?,
@@ -155,6 +158,9 @@ impl Engine {
         fields(backend = self.0.profile.name, key, owner, fence)
     )]
     async fn acquire(&self, key: &str, options: &LockOptions, wait: &Wait) -> Result<TryLock> {
+        // No time at all would not even do for the answer to one attempt.
+        let none = *wait == Wait::For(Duration::ZERO);
+        let wait = if none { &Wait::Never } else { wait };
         let waits = *wait != Wait::Never;
         let request = Request::parse(&self.0, key, options, waits)?;
         self.0.check_open()?;
@@ -227,6 +233,10 @@ impl Engine {
     }
 }
 
+fn panicked() -> Error {
+    Error::new(ErrorKind::Unavailable, "the backend panicked: a bug in it").ambiguous().permanent()
+}
+
 fn not_held() -> Error {
     Error::new(ErrorKind::NotHeld, "the handle holds nothing: released, expired or taken away")
 }
@@ -278,7 +288,8 @@ impl Shared {
             .ambiguous()
     }
 
-    /// Bounds one request by the operation's time limit and says what it was.
+    /// Bounds one request by the operation's time limit and says what it was. A backend that panics
+    /// fails: it must not end the task that keeps all other locks.
     pub(crate) async fn limited<T>(
         &self,
         operation: &'static str,
@@ -294,9 +305,10 @@ impl Shared {
         request: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let limit = limit.min(self.options.operation_timeout);
+        let request = AssertUnwindSafe(request).catch_unwind();
         let answer = tokio::select! {
             biased;
-            answer = request => answer,
+            answer = request => answer.unwrap_or_else(|_| Err(panicked())),
             () = self.options.clock.sleep(limit) => Err(self.no_answer()),
         };
         answer.map_err(|error| self.stamp(error, operation, None))

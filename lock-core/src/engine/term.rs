@@ -42,6 +42,8 @@ pub(crate) struct Term {
     keep_at: BootInstant,
     /// A renewal is on its way; there is never a second one.
     keeping: bool,
+    /// Another renewal was asked for while one was on its way.
+    keep_again: bool,
 }
 
 /// What an instant brings.
@@ -62,7 +64,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 impl Term {
     pub(crate) fn new(lease: Lease, terms: Terms) -> Self {
-        Self { phase: Phase::Held, lease, terms, keep_at: lease.keep_at(), keeping: false }
+        let (phase, keep_at) = (Phase::Held, lease.keep_at());
+        Self { phase, lease, terms, keep_at, keeping: false, keep_again: false }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -77,13 +80,13 @@ impl Term {
         self.lease.ttl
     }
 
-    fn over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Lost(_) | Phase::Released)
     }
 
     /// The instant from which nobody may rely on the hold; boot once it is over.
     pub(crate) fn valid_until(&self) -> BootInstant {
-        if self.over() {
+        if self.is_over() {
             return BootInstant::from_nanos(0);
         }
         let lease = self.lease.valid_until(self.terms.granularity);
@@ -97,7 +100,7 @@ impl Term {
     /// Brings the phase up to `now`.
     pub(crate) fn tick(&mut self, now: BootInstant) -> Tick {
         let before = self.phase;
-        if !self.over() {
+        if !self.is_over() {
             if now >= self.valid_until() {
                 self.phase = Phase::Lost(Loss::Expired);
             } else if now >= self.at_risk_at() {
@@ -116,21 +119,22 @@ impl Term {
 
     /// When the next renewal is due and from when on it may be brought forward; `None` if none is.
     pub(crate) fn keep_due(&self) -> Option<(BootInstant, BootInstant)> {
-        if self.over() || self.keeping || !self.terms.keeps {
+        if self.is_over() || self.keeping || !self.terms.keeps {
             return None;
         }
         let slack = self.keep_at.saturating_since(self.lease.since) / EARLY;
         Some((self.keep_at, self.keep_at - slack.min(self.lease.ttl / 3 / EARLY)))
     }
 
-    /// Makes the next renewal due at once.
+    /// Makes the next renewal due at once; one on its way may have come before what was hinted at.
     pub(crate) fn keep_now(&mut self, now: BootInstant) {
+        self.keep_again |= self.keeping;
         self.keep_at = self.keep_at.min(now);
     }
 
     /// Marks a renewal as sent; false if one is on its way already or the hold is over.
     pub(crate) fn begin_keep(&mut self) -> bool {
-        let begins = !self.keeping && !self.over();
+        let begins = !self.keeping && !self.is_over();
         self.keeping |= begins;
         begins
     }
@@ -145,14 +149,16 @@ impl Term {
         self.keeping = false;
         // What has been seen as invalid stays so, also if the clock's thread is late.
         self.tick(now);
-        if self.over() {
+        if self.is_over() {
             return;
         }
         match outcome {
             Some(Kept::Renewed { lease }) => {
                 self.lease = lease;
                 // A lease that is honestly old must not be renewed in a tight loop.
-                self.keep_at = lease.keep_at().max(now + self.retry_after());
+                let pause = now + self.retry_after();
+                let again = std::mem::take(&mut self.keep_again);
+                self.keep_at = if again { pause } else { lease.keep_at().max(pause) };
             }
             Some(Kept::Gone | Kept::Queued { .. }) => self.phase = Phase::Lost(Loss::Evicted),
             None => self.keep_at = now + self.retry_after(),
@@ -184,7 +190,7 @@ impl Term {
 
     /// Ends the hold; false if it had ended before.
     pub(crate) fn finish(&mut self, phase: Phase) -> bool {
-        let ends = !self.over();
+        let ends = !self.is_over();
         if ends {
             self.phase = phase;
         }

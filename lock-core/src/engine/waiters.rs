@@ -88,19 +88,23 @@ impl Looks {
     fn plan(&mut self, plan: &PollPlan, now: BootInstant, retry_in: Option<Duration>) {
         let pause = plan.pause(now.saturating_since(self.began), self.pause);
         self.pause = Some(pause);
-        let wait = retry_in.map_or(pause, |left| left.min(pause)).max(SHORTEST);
-        self.next = on_grid(now + wait, plan.first);
+        // On a grid of its own pause, so that all who have backed off look together.
+        let regular = on_grid(now + SHORTEST, pause);
+        let step = plan.first.min(FINE);
+        let expiry = retry_in.map(|left| on_grid(now + left.max(SHORTEST), step));
+        self.next = expiry.map_or(regular, |expiry| expiry.min(regular));
     }
 }
 
 /// Even a lease that should have ended is not asked for without a pause.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// How late a look may come after a lease has ended.
+const FINE: Duration = Duration::from_millis(20);
+
 /// The first instant of the grid at or after `at`.
 fn on_grid(at: BootInstant, step: Duration) -> BootInstant {
-    // Coarse plans gain nothing from more than a few milliseconds of grid.
-    let step = step.min(Duration::from_millis(20)).as_nanos().max(1);
-    let step = u64::try_from(step).unwrap_or(1);
+    let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
     BootInstant::from_nanos(at.as_nanos().div_ceil(step).saturating_mul(step))
 }
 
@@ -243,8 +247,14 @@ async fn look(shared: &Arc<Shared>, keys: Vec<LockKey>) {
     for batch in keys.chunks(shared.profile.batch) {
         let peeks = shared.limited("peek", shared.backend.peek(batch)).await;
         let now = shared.now();
+        // Where looking can never succeed, trying has to do, and tells the caller what is wrong.
+        let hopeless = match &peeks {
+            Ok(peeks) => peeks.len() != batch.len(),
+            Err(error) => !error.is_retryable(),
+        };
         for (index, key) in batch.iter().enumerate() {
             let peek = peeks.as_ref().ok().and_then(|peeks| peeks.get(index)).copied();
+            let peek = if hopeless { Some(Peek::Free) } else { peek };
             shared.waiters.looked(key, peek, &shared.profile.poll, now);
         }
     }

@@ -68,6 +68,8 @@ pub(crate) enum Order {
     Obey,
     /// Nothing is done, and it never answers.
     Hang,
+    /// It panics.
+    Panic,
     /// Nothing is done, and it fails.
     Fail(Error),
     /// It is done, and the answer is lost.
@@ -107,7 +109,12 @@ struct Row {
 
 impl Scripted {
     pub(crate) fn new(hand: &ManualClock) -> Self {
-        Self { profile: Profile::new("scripted"), clock: hand.clock(), inner: Mutex::default() }
+        Self::by(hand.clock())
+    }
+
+    /// A store that lives by `clock`.
+    pub(crate) fn by(clock: Clock) -> Self {
+        Self { profile: Profile::new("scripted"), clock, inner: Mutex::default() }
     }
 
     /// A store where locks do not end by themselves.
@@ -182,6 +189,7 @@ impl Scripted {
     {
         match order {
             Order::Hang => pending().await,
+            Order::Panic => panic!("as ordered"),
             Order::Fail(error) => return Err(error),
             _ => {}
         }

@@ -3,16 +3,13 @@
 use std::time::Duration;
 use std::time::SystemTime;
 
-use lock_core::Attempt;
 use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Fence;
 use lock_core::Holder;
-use lock_core::Kept;
 use lock_core::KeyState;
-use lock_core::Lease;
 use lock_core::LockKey;
 use lock_core::Mode;
 use lock_core::Owner;
@@ -21,6 +18,9 @@ use lock_core::Result;
 use lock_core::Token;
 
 use super::crowd::Crowd;
+use super::outcome::Fate;
+use super::outcome::Own;
+use super::outcome::Tried;
 use super::session::Anchor;
 use super::session::SessionId;
 use super::session::Sessions;
@@ -40,44 +40,6 @@ impl View<'_> {
     }
 }
 
-/// What came of an attempt, before the client adds the lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Tried {
-    Granted { fence: Fence },
-    Refused { holders: Vec<Holder>, retry_in: Option<Duration>, ahead: Option<u64> },
-}
-
-/// What became of a claim that was to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Holds,
-    Queued { ahead: u64 },
-    Gone,
-}
-
-impl Tried {
-    /// Adds the lease that a grant comes with.
-    pub(crate) fn with_lease(self, lease: Lease) -> Attempt {
-        match self {
-            Self::Granted { fence } => Attempt::Acquired { fence, lease },
-            Self::Refused { holders, retry_in, ahead } => {
-                Attempt::Held { holders, retry_in, ahead }
-            }
-        }
-    }
-}
-
-impl Fate {
-    /// Adds the lease that a renewal comes with.
-    pub(crate) fn with_lease(self, lease: Lease) -> Kept {
-        match self {
-            Self::Holds => Kept::Renewed { lease },
-            Self::Queued { ahead } => Kept::Queued { ahead },
-            Self::Gone => Kept::Gone,
-        }
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) token: Token,
@@ -89,14 +51,6 @@ pub(super) struct Held {
     pub(super) anchor: Anchor,
     /// How often its session took it; it has to release as often.
     pub(super) stacked: u32,
-}
-
-/// What a session is told of its own holds.
-#[derive(Clone, Debug)]
-pub(crate) struct Own {
-    pub(crate) token: Token,
-    pub(crate) mode: Mode,
-    pub(crate) holder: Holder,
 }
 
 #[derive(Debug)]

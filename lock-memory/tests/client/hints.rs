@@ -87,6 +87,21 @@ async fn a_release_does_not_hint_the_watch_of_the_holder_itself() {
 }
 
 #[tokio::test]
+async fn a_waiter_that_was_served_takes_no_more_hints_from_others() {
+    let rig = leases();
+    let (held, first, second) = (exclusive(), exclusive(), exclusive());
+    grant(&rig.a, &held).await;
+    let (ear1, _watch1) = Ear::on(&rig.a, &first).await;
+    let (ear2, _watch2) = Ear::on(&rig.b, &second).await;
+    attempt(&rig.a, &first).await;
+    rig.a.release(&held).await.unwrap();
+    grant(&rig.a, &first).await;
+    assert_eq!((ear1.heard(), ear2.heard()), (1, 0));
+    rig.a.release(&first).await.unwrap();
+    assert_eq!((ear1.heard(), ear2.heard()), (0, 1));
+}
+
+#[tokio::test]
 async fn expiry_gives_no_hint_and_the_refusal_says_when_to_look() {
     let rig = leases();
     let waiter = exclusive();
