@@ -192,14 +192,12 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
-        let entry = self.entry_or_new(claim.token);
-        let mut mine = entry.lock().await;
-        let mut outcome = self.attempt_with(claim, &mut mine).await;
+    async fn attempt(&self, claim: &Claim, mine: &mut Mine) -> Result<Attempt> {
+        let mut outcome = self.attempt_with(claim, mine).await;
         if outcome.as_ref().is_err_and(|error| !error.is_ambiguous()) {
             // Nothing happened, most likely because the lease had ended: once more, with a new one.
             *self.lease.lock().await = None;
-            outcome = self.attempt_with(claim, &mut mine).await;
+            outcome = self.attempt_with(claim, mine).await;
         }
         if mine.revision.is_none() && outcome.is_ok() {
             self.forget(claim.token);
@@ -285,9 +283,7 @@ impl Inner {
         Ok(self.client().txn(txn).await.map_err(classify)?.succeeded())
     }
 
-    async fn release(&self, claim: &Claim) -> Result<Release> {
-        let entry = self.entry_or_new(claim.token);
-        let mine = entry.lock().await;
+    async fn release(&self, claim: &Claim, mine: &Mine) -> Result<Release> {
         let deleted = self.delete(claim, mine.revision).await?;
         self.forget(claim.token);
         Ok(if deleted { Release::Released } else { Release::NotHeld })
@@ -421,8 +417,9 @@ impl Backend for Etcd {
     }
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
+        let mut mine = self.0.entry_or_new(claim.token).lock_owned().await;
         let (inner, claim) = (self.0.clone(), claim.clone());
-        finish(async move { inner.attempt(&claim).await }).await
+        finish(async move { inner.attempt(&claim, &mut mine).await }).await
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
@@ -430,8 +427,9 @@ impl Backend for Etcd {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
+        let mine = self.0.entry_or_new(claim.token).lock_owned().await;
         let (inner, claim) = (self.0.clone(), claim.clone());
-        finish(async move { inner.release(&claim).await }).await
+        finish(async move { inner.release(&claim, &mine).await }).await
     }
 
     async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
