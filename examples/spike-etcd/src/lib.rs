@@ -125,7 +125,7 @@ impl Etcd {
         profile.watches_holders = true;
         profile.batch = 100;
         let second = Duration::from_secs(1);
-        profile.poll = PollPlan { first: second, eager: second, max: second * 5 };
+        profile.poll = PollPlan { first: second / 10, eager: second, max: second };
         Ok(Self(Arc::new(Inner {
             profile,
             client,

@@ -73,6 +73,11 @@ CREATE OR REPLACE VIEW lock_spike.held AS
       AND (extract(epoch FROM a.backend_start) * 1e6)::bigint = h.born
     WHERE h.num = l.num AND h.pid = l.pid ORDER BY h.fence DESC LIMIT 1) h ON true;
 "#;
+/// Tells this session from all others, and ends the one before it exactly.
+const BEGIN: &str = "SELECT pid, (extract(epoch FROM backend_start) * 1e6)::bigint,
+    (SELECT pg_terminate_backend(g.pid, 2000) FROM pg_stat_activity g
+     WHERE g.pid = $1 AND (extract(epoch FROM g.backend_start) * 1e6)::bigint = $2)
+  FROM pg_stat_activity WHERE pid = pg_backend_pid()";
 /// The fence is drawn after the lock is won; the holder is looked up only when it is not.
 const ACQUIRE: &str = "
 WITH got AS MATERIALIZED (
@@ -295,6 +300,8 @@ struct Session {
     table: SharedTable,
     orders: mpsc::WeakUnboundedSender<Order>,
     live: Option<Live>,
+    /// A session that was given up: the server may not know it yet, and keep its locks.
+    ghost: Option<(i32, i64)>,
     closed: bool,
 }
 
@@ -320,7 +327,7 @@ impl Session {
         let timeout = ttl.as_millis().to_string();
         let options = options
             .options([("idle_session_timeout", timeout.as_str()), ("synchronous_commit", "off")]);
-        Self { options, ttl, table, orders, live: None, closed: false }
+        Self { options, ttl, table, orders, live: None, ghost: None, closed: false }
     }
 
     async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Job>) {
@@ -348,16 +355,17 @@ impl Session {
             return if self.closed { Err(closed()) } else { Ok(()) };
         }
         let since = now();
-        let who = "SELECT pid, (extract(epoch FROM backend_start) * 1e6)::bigint
-            FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+        let (pid, born) = self.ghost.unwrap_or_default();
         let opening = async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
-            let row = sqlx::query(who).fetch_one(&mut connection).await?;
+            let begin = sqlx::query(BEGIN).bind(pid).bind(born);
+            let row = begin.fetch_one(&mut connection).await?;
             Ok((connection, row))
         };
         let (connection, row) = limited(since + self.ttl, opening).await.map_err(classify)?;
         let (pid, born) = (column(&row, 0)?, column(&row, 1)?);
         self.live = Some(Live { connection, pid, born, since });
+        self.ghost = None;
         Ok(())
     }
 
@@ -387,7 +395,7 @@ impl Session {
 
     /// Closes the connection, which ends the session on the server and with it all its locks.
     fn lose(&mut self) {
-        self.live = None;
+        self.ghost = self.live.take().map(|live| (live.pid, live.born)).or(self.ghost);
         lock(&self.table).0.clear();
         if let Some(orders) = self.orders.upgrade() {
             drop(orders.send(Order::RingAll));
@@ -518,7 +526,13 @@ impl Session {
     async fn release(&mut self, claim: &Claim) -> Result<Release> {
         match self.mine(&claim.key).filter(|mine| mine.token == claim.token) {
             Some(mine) => self.unlock(&claim.key, mine.num).await,
-            None => Ok(Release::NotHeld),
+            None => {
+                if self.ghost.is_some() {
+                    // Whether a lost session still holds it, only the server can tell.
+                    self.connect().await?;
+                }
+                Ok(Release::NotHeld)
+            }
         }
     }
 

@@ -1,38 +1,30 @@
 //! Locks in a JSON file, for the processes of one Linux host: a whole backend in one sitting.
 //!
-//! A step reads the file, changes it and puts the new one in its place, all under an advisory lock on
-//! a second file, so it is atomic between processes (S1) and a crash leaves the old file. Leases are
-//! instants of the boot clock (S3), and each boot of the machine has a file of its own; fences go on
-//! from the wall clock then, so they break only if that was set back over the restart.
+//! A step puts a changed file in place of the old one under an advisory lock on a second file, so it is
+//! atomic between processes (S1). Leases are instants of the boot clock (S3), and each boot has a file
+//! of its own; fences go on from the wall clock, and break only if a restart set that back.
 
-use std::collections::BTreeMap;
-use std::error::Error as StdError;
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-
+use lock_core::ErrorKind::{self, Corrupt, Unavailable};
 use lock_core::{
-    Attempt, Backend, BootInstant, Claim, Clock, Cursor, Error, ErrorKind, Evicted, Eviction,
-    Fence, Hint, Holder, Kept, KeyState, Lease, LockKey, Page, Peek, Profile, Release, Result,
-    Watch, async_trait,
+    Attempt, Backend, BootInstant, Claim, Clock, Cursor, Error, Evicted, Eviction, Fence, Hint,
+    Holder, Kept, KeyState, Lease, LockKey, Page, Peek, Profile, Release, Result, Watch,
+    async_trait,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 /// The locks of one directory.
 #[derive(Debug)]
 pub struct JsonFile {
     profile: Profile,
-    directory: PathBuf,
-    /// Steps run in the order of their calls, also those whose caller has left meanwhile: a release
-    /// never overtakes the attempt that it undoes (S7).
+    file: PathBuf,
+    /// Steps run in the order of their calls, also those whose caller has left meanwhile (S7).
     turn: Arc<Mutex<()>>,
 }
-
-const TTL_MIN: Duration = Duration::from_millis(10);
 
 type Locks = BTreeMap<String, Record>;
 
@@ -47,76 +39,62 @@ struct Record {
 
 impl JsonFile {
     /// Opens the locks of `directory`, which must exist.
-    pub fn open(directory: impl AsRef<Path>) -> Self {
-        let (mut profile, directory) = (Profile::new("jsonfile"), directory.as_ref().to_owned());
-        profile.ttl_min = TTL_MIN;
-        Self { profile, directory, turn: Arc::default() }
+    pub fn open(directory: &Path) -> Result<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let name = format!("locks-{}.json", boot.map_err(failed(Unavailable))?.trim());
+        let (profile, file) = (Profile::new("jsonfile"), directory.join(name));
+        Ok(Self { profile, file, turn: Arc::default() })
     }
 
     async fn step<T: Send + 'static>(
         &self,
         step: impl FnOnce(&mut Locks, BootInstant) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (turn, directory) = (self.turn.clone().lock_owned().await, self.directory.clone());
-        let job = spawn_blocking(move || {
+        let (turn, file) = (self.turn.clone().lock_owned().await, self.file.clone());
+        let job = move || {
             let _turn = turn;
-            change(&directory, step)
-        });
-        job.await.map_err(|gone| failed(ErrorKind::Unavailable, gone).ambiguous())?
+            let guard = File::create(file.with_extension("guard")).map_err(failed(Unavailable))?;
+            guard.lock().map_err(failed(Unavailable))?;
+            let there = file.exists().then(|| fs::read(&file).map_err(failed(Unavailable)));
+            let before = there.unwrap_or_else(|| Ok(b"{}".to_vec()))?;
+            let mut locks: Locks = serde_json::from_slice(&before).map_err(failed(Corrupt))?;
+            let now = Clock::system().now();
+            for record in locks.values_mut() {
+                record.token.take_if(|_| record.until_nanos <= now.as_nanos());
+            }
+            let output = step(&mut locks, now)?;
+            let after = serde_json::to_vec(&locks).map_err(failed(Corrupt))?;
+            if after != before {
+                fs::write(file.with_extension("draft"), after).map_err(failed(Unavailable))?;
+                fs::rename(file.with_extension("draft"), file).map_err(failed(Unavailable))?;
+            }
+            Ok(output)
+        };
+        spawn_blocking(job).await.map_err(failed(Unavailable)).map_err(Error::ambiguous)?
     }
 }
 
-fn change<T>(
-    directory: &Path,
-    step: impl FnOnce(&mut Locks, BootInstant) -> Result<T>,
-) -> Result<T> {
-    let broken = |error: io::Error| failed(ErrorKind::Unavailable, error);
-    let guard = File::create(directory.join("guard")).map_err(broken)?;
-    guard.lock().map_err(broken)?;
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(broken)?;
-    let path = directory.join(format!("locks-{}.json", boot.trim()));
-    let before = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => b"{}".to_vec(),
-        read => read.map_err(broken)?,
-    };
-    let corrupt = |error| failed(ErrorKind::Corrupt, error);
-    let mut locks: Locks = serde_json::from_slice(&before).map_err(corrupt)?;
-    let now = Clock::system().now();
-    for record in locks.values_mut() {
-        record.token.take_if(|_| record.until_nanos <= now.as_nanos());
-    }
-    let output = step(&mut locks, now)?;
-    let after = serde_json::to_vec(&locks).map_err(corrupt)?;
-    if after != before {
-        fs::write(directory.join("draft"), after).map_err(broken)?;
-        fs::rename(directory.join("draft"), path).map_err(broken)?;
-    }
-    Ok(output)
-}
-
-fn failed(kind: ErrorKind, cause: impl StdError + Send + Sync + 'static) -> Error {
-    Error::new(kind, "the lock file cannot be used").with_source(cause)
+fn failed<E: std::error::Error + Send + Sync + 'static>(kind: ErrorKind) -> impl Fn(E) -> Error {
+    move |cause| Error::new(kind, "the lock file cannot be used").with_source(cause)
 }
 
 impl Record {
     fn attempt(&mut self, claim: &Claim, now: BootInstant) -> Result<Attempt> {
-        let floor = claim.fence_floor.map_or(0, Fence::get);
-        let token = claim.token.to_string();
-        match &self.token {
-            Some(holder) if *holder != token => {
-                let (holders, retry_in) = (self.holders(now), Some(self.left(now)));
-                return Ok(Attempt::Held { holders, retry_in, ahead: None });
-            }
-            Some(_) => self.fence = self.fence.max(floor),
-            None => self.fence = Clock::system().unix_micros().max(self.fence + 1).max(floor),
+        let token = Some(claim.token.to_string());
+        if self.token.is_some() && self.token != token {
+            let (holders, retry_in) = (self.holders(now), Some(self.left(now)));
+            return Ok(Attempt::Held { holders, retry_in, ahead: None });
         }
-        (self.token, self.owner) = (Some(token), claim.owner.to_string());
+        let clock = Clock::system().unix_micros();
+        let drawn = if self.token.is_some() { self.fence } else { clock.max(self.fence + 1) };
+        self.fence = drawn.max(claim.fence_floor.map_or(0, Fence::get));
+        (self.token, self.owner) = (token, claim.owner.to_string());
         Ok(Attempt::Acquired { fence: Fence::new(self.fence)?, lease: self.run(claim, now) })
     }
 
     fn run(&mut self, claim: &Claim, since: BootInstant) -> Lease {
-        let lease = Lease { since, ttl: claim.ttl.max(TTL_MIN) };
-        self.until_nanos = (lease.since + lease.ttl).as_nanos();
+        let lease = Lease { since, ttl: claim.ttl.max(Duration::from_millis(10)) };
+        self.until_nanos = (since + lease.ttl).as_nanos();
         lease
     }
 
@@ -144,10 +122,8 @@ impl Backend for JsonFile {
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         let claim = claim.clone();
-        let attempt = move |locks: &mut Locks, now| {
-            locks.entry(claim.key.to_string()).or_default().attempt(&claim, now)
-        };
-        self.step(attempt).await
+        let name = claim.key.to_string();
+        self.step(move |locks, now| locks.entry(name).or_default().attempt(&claim, now)).await
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
@@ -164,11 +140,9 @@ impl Backend for JsonFile {
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
         let claim = claim.clone();
-        let release = move |locks: &mut Locks, _| {
-            let token = of(locks, &claim).and_then(|record| record.token.take());
-            Ok(token.map_or(Release::NotHeld, |_| Release::Released))
-        };
-        self.step(release).await
+        let release = |record: &mut Record| record.token.take();
+        let token = self.step(move |locks, _| Ok(of(locks, &claim).and_then(release))).await?;
+        Ok(token.map_or(Release::NotHeld, |_| Release::Released))
     }
 
     async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
@@ -182,47 +156,38 @@ impl Backend for JsonFile {
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
-        let key = key.to_string();
-        let inspect = move |locks: &mut Locks, now| {
-            let holders = locks.get(&key).map(|record| record.holders(now));
-            Ok(KeyState::new(key, holders.unwrap_or_default(), 0))
-        };
-        self.step(inspect).await
+        let name = key.to_string();
+        let find = move |locks: &mut Locks, now| Ok(locks.get(&name).map(|r| r.holders(now)));
+        Ok(KeyState::new(key.as_str(), self.step(find).await?.unwrap_or_default(), 0))
     }
 
     async fn list(&self, prefix: &str, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         let (prefix, after) = (prefix.to_owned(), cursor.map_or(String::new(), |cursor| cursor.0));
         let list = move |locks: &mut Locks, now| {
-            let wanted = |(key, record): &(&String, &Record)| {
-                **key > after && key.starts_with(&prefix) && record.token.is_some()
-            };
-            let mut held = locks.iter().filter(wanted);
-            let show =
+            let state =
                 |(key, record): (&String, &Record)| KeyState::new(key, record.holders(now), 0);
-            let items: Vec<_> = held.by_ref().take(limit).map(show).collect();
-            let last = items.last().filter(|_| held.next().is_some());
-            Ok(Page { next: last.map(|state| Cursor(state.key.clone())), items })
+            let later = locks.iter().filter(|(key, _)| **key > after && key.starts_with(&prefix));
+            let mut items: Vec<_> = later.map(state).filter(KeyState::is_locked).collect();
+            let more = items.len() > limit;
+            items.truncate(limit);
+            let next = items.last().filter(|_| more).map(|state| Cursor(state.key.clone()));
+            Ok(Page { items, next })
         };
         self.step(list).await
     }
 
     async fn evict(&self, key: &LockKey, _how: Eviction) -> Result<Evicted> {
         let key = key.to_string();
-        let evict = move |locks: &mut Locks, _| {
-            let token = locks.get_mut(&key).and_then(|record| record.token.take());
-            Ok(Evicted::new(u64::from(token.is_some()), 0))
-        };
-        self.step(evict).await
+        let evict = |record: &mut Record| record.token.take();
+        let token = self.step(move |locks, _| Ok(locks.get_mut(&key).and_then(evict))).await?;
+        Ok(Evicted::new(u64::from(token.is_some()), 0))
     }
 
     async fn purge(&self) -> Result<u64> {
-        let purge = |locks: &mut Locks, _| {
-            let (before, clock) = (locks.len(), Clock::system().unix_micros());
-            // Only where the clock alone will lift the next fence above the last one.
-            locks.retain(|_, record| record.token.is_some() || record.fence >= clock);
-            Ok((before - locks.len()) as u64)
-        };
-        self.step(purge).await
+        let clock = Clock::system().unix_micros();
+        // Only where the clock alone will lift the next fence above the last one.
+        let idle = move |_: &String, r: &mut Record| r.token.is_none() && r.fence < clock;
+        self.step(move |locks, _| Ok(locks.extract_if(.., idle).count() as u64)).await
     }
 
     async fn watch(&self, _claim: &Claim, _hint: Hint) -> Result<Watch> {
