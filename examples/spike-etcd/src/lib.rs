@@ -60,6 +60,9 @@ use lock_core::Wakeup;
 use lock_core::Watch;
 use tokio::task::AbortHandle;
 
+/// Between two tries of a broken watch: the pace of a connection, not of a lock.
+const RECONNECT: Duration = Duration::from_millis(100);
+
 /// A client of one etcd cluster. Cloning shares it.
 #[derive(Clone)]
 pub struct Etcd(Arc<Inner>);
@@ -88,6 +91,8 @@ struct Mine {
     revision: Option<i64>,
     /// Whether an attempt was told that it holds.
     holds: bool,
+    /// Whether an attempt got no answer: it may still reach the server, by a connection of its own.
+    unsure: bool,
 }
 
 /// One look at the contenders of a key, in order of arrival.
@@ -125,7 +130,7 @@ impl Etcd {
         profile.watches_holders = true;
         profile.batch = 100;
         let second = Duration::from_secs(1);
-        profile.poll = PollPlan { first: second / 10, eager: second, max: second };
+        profile.poll = PollPlan { first: second, eager: second, max: second * 5 };
         Ok(Self(Arc::new(Inner {
             profile,
             client,
@@ -199,7 +204,8 @@ impl Inner {
             *self.lease.lock().await = None;
             outcome = self.attempt_with(claim, mine).await;
         }
-        if mine.revision.is_none() && outcome.is_ok() {
+        mine.unsure |= outcome.is_err();
+        if mine.revision.is_none() && !mine.unsure {
             self.forget(claim.token);
         }
         outcome
@@ -217,7 +223,7 @@ impl Inner {
         let own = own_key(claim);
         let Some(ahead) = line.contenders.iter().position(|kv| kv.key() == own) else {
             // Taken away between the two steps: the next attempt queues afresh.
-            *mine = Mine::default();
+            (mine.revision, mine.holds) = (None, false);
             return Ok(held(&line, None));
         };
         mine.revision = Some(line.contenders[ahead].create_revision());
@@ -225,14 +231,14 @@ impl Inner {
             return self.acquired(line.contenders[0].create_revision(), granted, mine);
         }
         if !claim.queue {
-            self.delete(claim, mine.revision).await?;
-            *mine = Mine::default();
+            self.delete(claim, mine).await?;
+            mine.revision = None;
         }
         Ok(held(&line, claim.queue.then_some(ahead as u64)))
     }
 
     fn acquired(&self, revision: i64, granted: Granted, mine: &mut Mine) -> Result<Attempt> {
-        *mine = Mine { revision: Some(revision), holds: true };
+        (mine.revision, mine.holds) = (Some(revision), true);
         Ok(Attempt::Acquired { fence: fence(revision)?, lease: granted.lease })
     }
 
@@ -245,7 +251,10 @@ impl Inner {
     ) -> Result<Option<Attempt>> {
         let (from, to) = range(&claim.key);
         let txn = Txn::new()
-            .when([Compare::create_revision(from, CompareOp::Equal, 0).with_range(to)])
+            .when([
+                Compare::create_revision(from, CompareOp::Equal, 0).with_range(to),
+                not_given_up(claim),
+            ])
             .and_then([put(claim, granted)])
             .or_else([look(&claim.key)]);
         let answer = self.client().txn(txn).await.map_err(classify)?;
@@ -266,25 +275,33 @@ impl Inner {
         let txn = Txn::new()
             .when([Compare::lease(own, CompareOp::Equal, granted.id)])
             .and_then([look(&claim.key)])
-            .or_else([put(claim, granted), look(&claim.key)]);
+            .or_else([
+                TxnOp::txn(Txn::new().when([not_given_up(claim)]).and_then([put(claim, granted)])),
+                look(&claim.key),
+            ]);
         let answer = self.client().txn(txn).await.map_err(classify)?;
         let revision = answer.header().map_or(0, |header| header.revision());
         line(&claim.key, &answer.op_responses(), revision)
     }
 
-    /// Deletes the claim's key, and only that incarnation of it which this claim put.
-    async fn delete(&self, claim: &Claim, revision: Option<i64>) -> Result<bool> {
+    /// Deletes the claim's key, and only that incarnation of it which this claim put. If an attempt may
+    /// still be under way, it is given up for ever: a mark on the lease makes it do nothing.
+    async fn delete(&self, claim: &Claim, mine: &Mine) -> Result<bool> {
         let own = own_key(claim);
-        let guard = match revision {
+        let guard = match mine.revision {
             Some(revision) => Compare::create_revision(own.clone(), CompareOp::Equal, revision),
             None => Compare::create_revision(own.clone(), CompareOp::Greater, 0),
         };
-        let txn = Txn::new().when([guard]).and_then([TxnOp::delete(own, None)]);
+        let mut txn = Txn::new().when([guard]).and_then([TxnOp::delete(own, None)]);
+        if mine.unsure {
+            let lease = PutOptions::new().with_lease(self.lease().await?.id);
+            txn = txn.or_else([TxnOp::put(given_up(claim), "", Some(lease))]);
+        }
         Ok(self.client().txn(txn).await.map_err(classify)?.succeeded())
     }
 
     async fn release(&self, claim: &Claim, mine: &Mine) -> Result<Release> {
-        let deleted = self.delete(claim, mine.revision).await?;
+        let deleted = self.delete(claim, mine).await?;
         self.forget(claim.token);
         Ok(if deleted { Release::Released } else { Release::NotHeld })
     }
@@ -334,18 +351,6 @@ impl Inner {
         Ok(ahead.map_or(Kept::Gone, |ahead| Kept::Queued { ahead: ahead as u64 }))
     }
 
-    /// A key is free for this client if nobody contends, or if its own contender has come to the front
-    /// and does not know it yet.
-    async fn peek(&self, key: &LockKey, response: &TxnOpResponse) -> Result<Peek> {
-        let line = line(key, std::slice::from_ref(response), 0)?;
-        let Some(first) = line.contenders.first() else { return Ok(Peek::Free) };
-        let held = Peek::Held { retry_in: None };
-        let token = suffix(key, first).and_then(|token| token.parse().ok());
-        let Some(entry) = token.and_then(|token| self.entry(token)) else { return Ok(held) };
-        let mine = *entry.lock().await;
-        Ok(if mine.revision.is_some() && !mine.holds { Peek::Free } else { held })
-    }
-
     async fn evict(&self, key: &LockKey, how: Eviction) -> Result<Evicted> {
         let line = self.line(key).await?;
         let Some(first) = line.contenders.first() else { return Ok(Evicted::default()) };
@@ -387,14 +392,19 @@ impl Inner {
         told(self.client().watch(own_key(claim), Some(options)).await?).await
     }
 
-    /// Hints at each deletion; ends when it cannot watch any more, and the engine polls.
+    /// Hints at each deletion, and after each break of the line, which may have hidden one.
     async fn follow(&self, claim: &Claim, mut line: Line, hint: &Hint) {
-        while self.deleted(claim, &line).await.is_ok() {
-            hint.give();
-            match self.line(&claim.key).await {
-                Ok(next) => line = next,
-                Err(_) => return,
+        loop {
+            if self.deleted(claim, &line).await.is_err() {
+                Clock::system().sleep(RECONNECT).await;
             }
+            hint.give();
+            line = loop {
+                match self.line(&claim.key).await {
+                    Ok(line) => break line,
+                    Err(_) => Clock::system().sleep(RECONNECT).await,
+                }
+            };
         }
     }
 }
@@ -438,7 +448,9 @@ impl Backend for Etcd {
             let looks: Vec<TxnOp> = batch.iter().map(look).collect();
             let answer = self.0.client().txn(Txn::new().and_then(looks)).await.map_err(classify)?;
             for (key, response) in batch.iter().zip(answer.op_responses()) {
-                peeks.push(self.0.peek(key, &response).await?);
+                // Who stands in line learns from `keep` that its turn has come: a key cannot say whose.
+                let free = line(key, std::slice::from_ref(&response), 0)?.contenders.is_empty();
+                peeks.push(if free { Peek::Free } else { Peek::Held { retry_in: None } });
             }
         }
         Ok(peeks)
@@ -527,6 +539,15 @@ impl Drop for Following {
 
 fn own_key(claim: &Claim) -> Vec<u8> {
     format!("{}/{}", claim.key, claim.token).into_bytes()
+}
+
+/// Where it is marked that a claim has been given up; no lock's name begins so.
+fn given_up(claim: &Claim) -> Vec<u8> {
+    format!("\0given-up/{}", claim.token).into_bytes()
+}
+
+fn not_given_up(claim: &Claim) -> Compare {
+    Compare::create_revision(given_up(claim), CompareOp::Equal, 0)
 }
 
 /// The range of all keys below `key`.
