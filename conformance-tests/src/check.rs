@@ -88,6 +88,26 @@ pub fn fences_rise_in_real_time(history: &[Record]) -> Checked {
     Ok(())
 }
 
+/// C2: of guards that were valid when they came, the later has the higher fence.
+///
+/// Real time alone does not show a fence that was drawn before the lock was won: such a call overlaps
+/// with those that it is out of order with.
+///
+/// # Errors
+///
+/// The first pair where it has not.
+pub fn fences_follow_holds(history: &[Record]) -> Checked {
+    let facts = facts(history);
+    for mut grants in grants(history).into_values() {
+        grants.retain(|grant| grant.return_ns < end(&facts[&id(grant)]));
+        grants.sort_by_key(|grant| grant.return_ns);
+        if let Some(pair) = grants.windows(2).find(|pair| pair[0].fence >= pair[1].fence) {
+            return wrong("C2", format!("{:?} held after {:?}", pair[1], pair[0]));
+        }
+    }
+    Ok(())
+}
+
 fn higher<'a>(one: Option<&'a Record>, other: &'a Record) -> &'a Record {
     one.filter(|one| one.fence >= other.fence).unwrap_or(other)
 }
@@ -121,6 +141,11 @@ fn facts(history: &[Record]) -> BTreeMap<HoldId<'_>, Facts> {
     all
 }
 
+/// When a guard stopped being valid.
+fn end(facts: &Facts) -> u64 {
+    earlier(earlier(facts.release_called, facts.lost), facts.deadline).unwrap_or(u64::MAX)
+}
+
 fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }
@@ -139,9 +164,7 @@ pub fn holds_do_not_overlap(history: &[Record]) -> Checked {
         grants.sort_by_key(|grant| grant.return_ns);
         let mut last: Option<(u64, &Record)> = None;
         for grant in grants {
-            let facts = facts[&id(grant)];
-            let end = earlier(earlier(facts.release_called, facts.lost), facts.deadline);
-            let end = end.unwrap_or(u64::MAX);
+            let end = end(&facts[&id(grant)]);
             if let Some((_, last)) = last.filter(|(end, _)| grant.return_ns < *end) {
                 return wrong("C3", format!("{grant:?} came while {last:?} was valid"));
             }

@@ -24,7 +24,7 @@ use lock_core::LeaseKind;
 use lock_core::LockGuard;
 use lock_core::LockKey;
 use lock_core::LockOptions;
-use lock_core::LockProvider as _;
+use lock_core::LockProvider;
 use lock_core::Owner;
 use lock_core::Profile;
 use lock_core::Result;
@@ -59,6 +59,9 @@ pub(crate) async fn sleep_until(at: BootInstant) {
     Clock::system().sleep_until(at).await;
 }
 
+/// What users of the store see.
+pub(crate) type Provider = Arc<dyn LockProvider>;
+
 /// The store, in a namespace of the case's own.
 #[derive(Clone)]
 pub struct Cx {
@@ -90,27 +93,27 @@ impl Cx {
     }
 
     /// Puts an engine over a new client.
-    pub(crate) async fn engine(&self) -> Outcome<Engine> {
+    pub(crate) async fn engine(&self) -> Outcome<Provider> {
         self.engine_over(self.client().await?)
     }
 
-    pub(crate) fn engine_over(&self, backend: SharedBackend) -> Outcome<Engine> {
-        Ok(Engine::new(backend, self.options())?)
+    pub(crate) fn engine_over(&self, backend: SharedBackend) -> Outcome<Provider> {
+        Ok(self.fixture.provider(Engine::new(backend, self.options())?))
     }
 
     /// Lets an engine connect by itself, so that all I/O is on its own thread.
-    pub(crate) async fn connected(&self) -> Outcome<Engine> {
+    pub(crate) async fn connected(&self) -> Outcome<Provider> {
         let cx = self.clone();
         let connect = async move { cx.fixture.connect(&cx.namespace).await };
-        Ok(Engine::connect(connect, self.options()).await?)
+        Ok(self.fixture.provider(Engine::connect(connect, self.options()).await?))
     }
 
     fn options(&self) -> EngineOptions {
-        EngineOptions::new().prefix(&*self.namespace)
+        self.fixture.options(EngineOptions::new().prefix(&*self.namespace))
     }
 
     /// Puts an engine over a link that can be disturbed.
-    pub(crate) async fn proxied(&self) -> Outcome<(Engine, Arc<dyn Link>)> {
+    pub(crate) async fn proxied(&self) -> Outcome<(Provider, Arc<dyn Link>)> {
         let (backend, link) = self.fixture.proxied(&self.namespace).await?;
         Ok((self.engine_over(backend)?, link))
     }
@@ -165,13 +168,13 @@ pub(crate) fn opts() -> LockOptions {
 }
 
 /// Locks, with patience.
-pub(crate) async fn lock(engine: &Engine, key: &str, options: LockOptions) -> Outcome<LockGuard> {
+pub(crate) async fn lock(engine: &Provider, key: &str, options: LockOptions) -> Outcome<LockGuard> {
     let options = if options.wait.is_none() { options.wait(ms(10_000)) } else { options };
     Ok(engine.lock(key, &options).await?)
 }
 
 /// Tries and must find the key held.
-pub(crate) async fn excluded(engine: &Engine, key: &str) -> Outcome {
+pub(crate) async fn excluded(engine: &Provider, key: &str) -> Outcome {
     match engine.try_lock(key, &opts()).await? {
         TryLock::Held(_) => Ok(()),
         TryLock::Acquired(guard) => Err(Failure::new(format!("a second guard: {guard:?}"))),

@@ -5,7 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lock_core::Engine;
+use lock_core::EngineOptions;
 use lock_core::LockKey;
+use lock_core::LockProvider;
 use lock_core::Result;
 use lock_core::SharedBackend;
 use lock_core::Token;
@@ -55,6 +58,17 @@ pub trait Fixture: Send + Sync + 'static {
     async fn proxied(&self, namespace: &str) -> Result<(SharedBackend, Arc<dyn Link>)> {
         let tap = Arc::new(Tap::new(self.connect(namespace).await?));
         Ok((tap.clone(), tap))
+    }
+
+    /// Sets up the engine that the cases use; for a store that needs other settings.
+    fn options(&self, options: EngineOptions) -> EngineOptions {
+        options
+    }
+
+    /// Wraps the engine that the cases use; for whoever adds something around it and wants to know
+    /// that all promises still hold.
+    fn provider(&self, engine: Engine) -> Arc<dyn LockProvider> {
+        Arc::new(engine)
     }
 
     /// Starts the store, or checks that it is there; once, before all cases.

@@ -8,8 +8,22 @@
 //! harness = false
 //! ```
 //!
-//! whose `main` hands a [`Fixture`] to [`run`]. Each [`Case`] makes one claim, cites its clause and
-//! runs in a namespace of its own; what a store cannot do is shown as ignored with the reason.
+//! whose `main` is `conformance_tests::run(vec![Arc::new(MyFixture)])`. See [`Fixture`].
+//!
+//! - Each [`Case`] makes one claim, cites its clause (`S1`–`S12` for stores, `G1`–`G12` for users) and
+//!   runs in a namespace, on a thread and within a time of its own. Its trial is called
+//!   `fixture/group::sentence`; filters and `--list` work as in `cargo test`.
+//! - What a store or fixture cannot do is shown as ignored, and named with its reason at the end.
+//! - A store that is not there fails the run, unless [`EXCLUDE`] names its fixture.
+//! - Cases on a bad line disturb the [`Link`] of [`Fixture::proxied`]: a [`Tap`] around the backend,
+//!   or a [`Proxy`] before a server.
+//! - Contention is recorded as a [`history`] and judged by the [`check`]ers.
+//!
+//! The suite is itself tested, by seeded bugs: each is caught by the cases that should catch it, and
+//! each case catches one or has an excuse.
+//!
+//! It does not prove anything: it looks for what is known to go wrong. It runs for about half a minute
+//! per store, so rare races may pass it; run it often.
 
 mod case;
 mod cases;

@@ -50,7 +50,7 @@ pub fn run(fixtures: Vec<Arc<dyn Fixture>>) -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !listing {
         suite.summarise();
-        fixtures.iter().for_each(|fixture| block_on(fixture.tear_down()));
+        suite.tear_down();
     }
     conclusion.exit_code()
 }
@@ -119,11 +119,13 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 struct Suite {
     room: Semaphore,
     ignored: Mutex<Vec<(String, String)>>,
+    up: Mutex<Vec<Arc<dyn Fixture>>>,
 }
 
 impl Default for Suite {
     fn default() -> Self {
-        Self { room: Semaphore::new(SIDE_BY_SIDE as usize), ignored: Mutex::default() }
+        let room = Semaphore::new(SIDE_BY_SIDE as usize);
+        Self { room, ignored: Mutex::default(), up: Mutex::default() }
     }
 }
 
@@ -132,7 +134,7 @@ impl Suite {
         let (mut down, mut trials) = (None, Vec::new());
         if excluded(fixture.name()) {
             down = Some(format!("excluded by {EXCLUDE}"));
-        } else if !listing && let Err(error) = block_on(fixture.set_up()) {
+        } else if !listing && let Err(error) = self.set_up(fixture) {
             down = Some("the store is not there".to_owned());
             let message = format!("{error}; to run without it, name it in {EXCLUDE}");
             let name = format!("{}/fixture::is_there", fixture.name());
@@ -140,6 +142,17 @@ impl Suite {
         }
         trials.extend(all().map(|case| self.trial(case, fixture, down.clone())));
         trials
+    }
+
+    fn set_up(&self, fixture: &Arc<dyn Fixture>) -> lock_core::Result<()> {
+        block_on(fixture.set_up())?;
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).push(fixture.clone());
+        Ok(())
+    }
+
+    fn tear_down(&self) {
+        let up = self.up.lock().unwrap_or_else(PoisonError::into_inner);
+        up.iter().for_each(|fixture| block_on(fixture.tear_down()));
     }
 
     fn trial(

@@ -21,6 +21,7 @@ use libtest_mimic::Failed;
 use libtest_mimic::Trial;
 
 use mutants::excuses::CASES_WITHOUT_MUTANT;
+use mutants::excuses::CATALOGUE_WITHOUT_CASE;
 use mutants::excuses::CLAUSES_WITHOUT_CASE;
 use mutants::kills::KILLS;
 use reference::Flaw;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Trial::test("completeness::names_are_unique_sentences", names_are_unique_sentences),
         Trial::test("completeness::cases_cite_known_clauses", cases_cite_known_clauses),
         Trial::test("completeness::every_clause_has_a_case", every_clause_has_a_case),
+        Trial::test("completeness::the_catalogue_is_covered", the_catalogue_is_covered),
         Trial::test("completeness::every_case_kills_a_mutant", every_case_kills_a_mutant),
     ];
     trials.extend(
@@ -100,6 +102,21 @@ fn every_clause_has_a_case() -> Result<(), Failed> {
     for clause in known_clauses() {
         if cited.contains(&*clause) == excused.contains(&*clause) {
             return Err(format!("{clause} must have a case or an excuse, not both").into());
+        }
+    }
+    Ok(())
+}
+
+/// Parts A to D have 18, 18, 14 and 11 numbers; later parts may be cited too.
+fn the_catalogue_is_covered() -> Result<(), Failed> {
+    let parts = [('A', 18), ('B', 18), ('C', 14), ('D', 11)];
+    let cited: BTreeSet<_> = cases().flat_map(|case| case.catalogue.split_whitespace()).collect();
+    let excused: BTreeSet<_> = CATALOGUE_WITHOUT_CASE.iter().map(|(number, _)| *number).collect();
+    for (part, count) in parts {
+        for number in (1..=count).map(|n| format!("{part}{n}")) {
+            if cited.contains(&*number) == excused.contains(&*number) {
+                return Err(format!("{number} must have a case or an excuse, not both").into());
+            }
         }
     }
     Ok(())

@@ -169,7 +169,7 @@ impl fmt::Display for Error {
         if let Some(operation) = self.0.operation {
             write!(f, "{operation}")?;
             if let Some(key) = &self.0.key {
-                write!(f, " {key:?}")?;
+                write!(f, " {:?}", Shortened(key))?;
             }
             if let Some(backend) = self.0.backend {
                 write!(f, " on {backend}")?;
@@ -184,6 +184,19 @@ impl fmt::Display for Error {
             }
         }
         Ok(())
+    }
+}
+
+/// A text that cannot flood a log line.
+struct Shortened<'a>(&'a str);
+
+impl fmt::Debug for Shortened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const CHARS: usize = 64;
+        match self.0.char_indices().nth(CHARS) {
+            Some((end, _)) => write!(f, "{:?}…", &self.0[..end]),
+            None => write!(f, "{:?}", self.0),
+        }
     }
 }
 

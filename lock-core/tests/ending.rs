@@ -188,6 +188,18 @@ async fn a_minimum_hold_whose_lock_is_lost_holds_up_no_shutdown() {
 }
 
 #[tokio::test]
+async fn a_shutdown_leaves_a_guarded_lock_taken_for_its_minimum() {
+    let (hand, store, engine) = setup();
+    let guard = engine.lock("k", &plain().ttl(SECOND * 60).min_hold(SECOND * 3)).await.unwrap();
+    engine.shutdown(SECOND).await.unwrap();
+    assert!(!guard.is_valid());
+    hand.advance(ms(2900)).await;
+    assert!(store.is_held("k"), "the minimum is not over");
+    hand.advance(SECOND).await;
+    assert!(!store.is_held("k"), "the lease was shortened to the minimum");
+}
+
+#[tokio::test]
 async fn a_minimum_hold_survives_a_failing_store() {
     let (hand, store, engine) = setup();
     let guard = engine.lock("k", &plain().ttl(SECOND * 60).min_hold(SECOND * 3)).await.unwrap();

@@ -35,7 +35,7 @@ struct InMemory {
 
 impl InMemory {
     fn store(&self, namespace: &str) -> Store {
-        let mut stores = self.stores.lock().unwrap();
+        let mut stores = self.stores.lock().expect("nothing panics while it picks a store");
         stores.entry(namespace.into()).or_insert_with(|| Store::new(Clock::system())).clone()
     }
 }

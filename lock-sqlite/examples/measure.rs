@@ -2,6 +2,12 @@
 //!
 //! `cargo run --release -p lock-sqlite --example measure -- fair|bare|single|handover|idle [seconds]`
 
+#![expect(clippy::disallowed_methods, reason = "an example may wait")]
+
+#[expect(dead_code, reason = "the floor needs two statements of all")]
+#[path = "../src/statements.rs"]
+mod statements;
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -145,30 +151,26 @@ async fn sixteen(backend: Sqlite, time: Duration) -> Outcome<u64> {
     Ok(total)
 }
 
-/// The same two statements without anything around them.
+/// The very statements of the backend without anything around them: no turns, no thread.
 fn bare_loop(file: &str, key: &str, time: Duration) -> Outcome<u64> {
     let connection = rusqlite::Connection::open(file)?;
     connection.busy_timeout(Duration::from_secs(60))?;
     while connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(())).is_err() {}
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS locks (lock_key TEXT PRIMARY KEY NOT NULL, fence INTEGER, token TEXT,
-         owner TEXT, expires_at INTEGER) STRICT, WITHOUT ROWID",
-    )?;
-    let take =
-        "INSERT INTO locks AS l VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (lock_key) DO UPDATE SET
-        fence = max(l.fence + 1, excluded.fence), token = ?3, owner = ?4, expires_at = ?5
-        WHERE l.token IS NULL OR l.expires_at <= ?6 RETURNING fence";
-    let free = "UPDATE locks SET token = NULL WHERE lock_key = ?1 AND token = ?2";
+    let create = statements::schema("locks").replace("TABLE", "TABLE IF NOT EXISTS");
+    connection.execute_batch(&create)?;
+    let sql = statements::Statements::new("locks");
     let (start, mut pairs) = (Instant::now(), 0);
     while start.elapsed() < time {
         let token = lock_core::Token::random().to_string();
-        let now = i64::try_from(start.elapsed().as_nanos())?;
-        let parameters = rusqlite::params![key, now, token, "owner", now + 30_000_000_000, now];
+        let now = i64::try_from(nanos())?;
+        let end = now + 30_000_000_000;
+        let take = rusqlite::params!["boot", now, 0, key, token, "owner", "exclusive", end, 0];
         let taken =
-            connection.prepare_cached(take)?.query_row(parameters, |row| row.get::<_, i64>(0));
+            connection.prepare_cached(&sql.attempt)?.query_row(take, |row| row.get::<_, i64>(0));
         taken?;
-        connection.prepare_cached(free)?.execute([key, &token])?;
+        let free = rusqlite::params!["boot", now, key, token];
+        assert_eq!(connection.prepare_cached(&sql.release)?.execute(free)?, 1);
         pairs += 1;
     }
     Ok(pairs)
@@ -233,6 +235,11 @@ async fn handover() -> Outcome<()> {
         let released = nanos();
         backend.release(&held).await?;
         let got: u64 = lines.next().ok_or("the other ended")??.parse()?;
+        assert!(
+            got > released,
+            "the other got it {} µs before the release",
+            (released - got) / 1000
+        );
         micros.push((got - released) / 1000);
         held = claim("key")?;
         wait_for(&backend, &held).await?;

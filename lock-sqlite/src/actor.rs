@@ -15,8 +15,9 @@ use rustix::time::Timespec;
 use crate::boot::Boot;
 use crate::client::Shared;
 use crate::config::SqliteConfig;
+use crate::core::Call;
 use crate::core::Core;
-use crate::core::Reply;
+
 use crate::fs::Place;
 use crate::open::open;
 use crate::store::Store;
@@ -35,7 +36,7 @@ pub(crate) struct Actor(Arc<Shared>);
 /// What there is to do next.
 enum Next {
     /// Answer, then look for more.
-    Answer(Vec<Reply>),
+    Answer(Vec<Box<dyn Call>>),
     /// Wait, at most for so long if it is said.
     Wait(Option<Duration>),
     End,
@@ -62,7 +63,7 @@ impl Actor {
         let mut next_look = Instant::now();
         loop {
             match self.next() {
-                Next::Answer(replies) => replies.into_iter().for_each(|reply| reply()),
+                Next::Answer(calls) => calls.into_iter().for_each(|call| call.answer()),
                 Next::Wait(limit) => {
                     let pause = next_look.saturating_duration_since(Instant::now());
                     if self.wait(limit, pause) {
@@ -89,10 +90,11 @@ impl Actor {
             return if closed { Next::End } else { Next::Wait(core.rest()) };
         }
         let count = queue.calls.len().min(GROUP);
-        let calls = queue.calls.drain(..count).collect();
+        let mut calls: Vec<_> = queue.calls.drain(..count).collect();
         drop(queue);
         core.tend_log();
-        Next::Answer(core.carry_out(calls))
+        core.carry_out(&mut calls);
+        Next::Answer(calls)
     }
 
     /// Waits for the bell or `limit`; for a release by somebody too once `pause` is over, and tells

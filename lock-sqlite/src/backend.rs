@@ -153,7 +153,7 @@ impl Backend for Sqlite {
     async fn purge(&self) -> Result<u64> {
         let mut total = 0;
         loop {
-            let gone = self.client.call(Kind::Step, |store| store.purge()).await?;
+            let gone = self.client.call(Kind::Steps, |store| store.purge()).await?;
             total += gone as u64;
             if gone < PURGE_ROWS {
                 return Ok(total);
@@ -168,5 +168,35 @@ impl Backend for Sqlite {
     async fn close(&self) -> Result<()> {
         self.client.close().await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_show_the_profile() {
+        let profile = profile(true);
+        let plan = profile.poll;
+        let facts = [
+            ("name", profile.name.to_owned()),
+            ("lease", format!("{:?}", profile.lease)),
+            ("fence", format!("{:?}", profile.fence)),
+            ("ttl_min", format!("{:?}", profile.ttl_min)),
+            ("granularity", format!("{:?}", profile.granularity)),
+            ("native_queue", profile.native_queue.to_string()),
+            ("fair", profile.fair.to_string()),
+            ("shared", profile.shared.to_string()),
+            ("permits", profile.permits.to_string()),
+            ("wakeup", format!("{:?}", profile.wakeup)),
+            ("watches_holders", profile.watches_holders.to_string()),
+            ("poll", format!("{:?} for {:?}, up to {:?}", plan.first, plan.eager, plan.max)),
+            ("batch", profile.batch.to_string()),
+        ];
+        for (fact, value) in facts {
+            let row = format!("| {fact} | {value} |");
+            assert!(include_str!("docs.md").contains(&row), "missing: {row}");
+        }
     }
 }

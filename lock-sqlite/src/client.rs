@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::task::Poll;
 use std::thread;
 
 use lock_core::Error;
@@ -26,13 +27,15 @@ use tokio::sync::watch;
 use crate::actor::Actor;
 use crate::boot::Boot;
 use crate::config::SqliteConfig;
-use crate::core::Answer;
 use crate::core::Call;
 use crate::core::Core;
 use crate::core::Kind;
 use crate::fs::Place;
 use crate::store::Store;
 use crate::wake::Wake;
+
+/// The most calls in one transaction on a caller's thread: they take well under a millisecond.
+const OWN_GROUP: usize = 32;
 
 /// The callers' side.
 #[derive(Debug)]
@@ -55,7 +58,7 @@ pub(crate) struct Shared {
 
 #[derive(Default)]
 pub(crate) struct Queue {
-    pub(crate) calls: VecDeque<Call>,
+    pub(crate) calls: VecDeque<Box<dyn Call>>,
     pub(crate) closed: bool,
     /// Whether the thread waits for the bell.
     pub(crate) asleep: bool,
@@ -95,7 +98,7 @@ impl Client {
         &self.shared.wake
     }
 
-    /// Runs a single statement, at once if nothing is in its way.
+    /// Runs a single statement, on this thread if nothing is in its way.
     ///
     /// # Cancel safety
     ///
@@ -104,13 +107,20 @@ impl Client {
         &self,
         work: impl Fn(&Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        match self.shared.try_step(&work) {
-            Some(outcome) => outcome,
-            None => self.call(Kind::Step, work).await,
+        let mut reply = self.shared.push(Kind::Step, work)?;
+        let mut hurry = Hurry { shared: &self.shared, done: false };
+        // Others of this thread may have a step too: they all go into one transaction.
+        yield_once().await;
+        if let Ok(outcome) = reply.try_recv() {
+            hurry.done = true;
+            return outcome;
         }
+        hurry.done = self.shared.try_pending();
+        drop(hurry);
+        reply.await.unwrap_or_else(|_| Err(thread_ended()))
     }
 
-    /// Runs `work` on the thread.
+    /// Runs `work` on the connection's own thread.
     ///
     /// # Cancel safety
     ///
@@ -118,14 +128,10 @@ impl Client {
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         kind: Kind,
-        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+        work: impl Fn(&Store) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (sender, reply) = oneshot::channel();
-        let run = move |store: Result<&Store>| -> Answer {
-            let outcome = store.and_then(work);
-            Box::new(move |undone| drop(sender.send(undone.map_or(outcome, Err))))
-        };
-        self.shared.push(Call { kind, run: Box::new(run) })?;
+        let reply = self.shared.push(kind, work)?;
+        self.shared.ring(self.shared.lock());
         reply.await.unwrap_or_else(|_| Err(thread_ended()))
     }
 
@@ -148,33 +154,47 @@ impl Drop for Client {
 }
 
 impl Shared {
-    /// Returns `None` if the step has to go by the thread, and has not run then.
-    fn try_step<T>(&self, work: &impl Fn(&Store) -> Result<T>) -> Option<Result<T>> {
-        let mut slot = self.core.try_lock().ok()?;
-        let queue = self.lock();
-        if queue.closed || !queue.calls.is_empty() {
-            return None;
-        }
-        drop(queue);
-        let core = slot.as_mut()?;
-        let outcome = core.try_step(work);
-        let kept = core.rest().is_some();
-        drop(slot);
-        if kept {
-            // The thread gives the turn away if no other call comes soon.
-            self.ring(self.lock());
-        }
-        outcome
-    }
-
-    fn push(&self, call: Call) -> Result<()> {
+    /// Puts a call into the queue; somebody has to see to it.
+    fn push<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl Fn(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Result<T>>> {
+        let (sender, reply) = oneshot::channel();
+        let call = Pending { kind, work, outcome: Err(thread_ended()), sender };
         let mut queue = self.lock();
         if queue.closed {
             return Err(Error::new(ErrorKind::Closed, "the database was closed"));
         }
-        queue.calls.push_back(call);
-        self.ring(queue);
-        Ok(())
+        queue.calls.push_back(Box::new(call));
+        Ok(reply)
+    }
+
+    /// Carries out what is pending on this thread, if that can be done at once.
+    fn try_pending(&self) -> bool {
+        let Ok(mut slot) = self.core.try_lock() else { return false };
+        let Some(core) = slot.as_mut() else { return false };
+        let mut queue = self.lock();
+        let quick = queue.calls.iter().all(|call| call.kind() == Kind::Step);
+        if !quick || queue.calls.is_empty() || queue.calls.len() > OWN_GROUP {
+            return false;
+        }
+        let mut steps: Vec<_> = queue.calls.drain(..).collect();
+        drop(queue);
+        let done = core.try_steps(&mut steps);
+        if !done {
+            // Before what has come since: the order of the queue is the order of the calls.
+            let mut queue = self.lock();
+            steps.drain(..).rev().for_each(|step| queue.calls.push_front(step));
+        }
+        let kept = core.rest().is_some();
+        drop(slot);
+        steps.into_iter().for_each(|step| step.answer());
+        if kept {
+            // The thread gives the turn away if no other call comes soon.
+            self.ring(self.lock());
+        }
+        done
     }
 
     fn close(&self) {
@@ -195,6 +215,64 @@ impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Rings for what is left in the queue, also when its caller was dropped meanwhile.
+struct Hurry<'a> {
+    shared: &'a Shared,
+    done: bool,
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.ring(self.shared.lock());
+        }
+    }
+}
+
+/// A call and its outcome.
+struct Pending<T, W> {
+    kind: Kind,
+    work: W,
+    outcome: Result<T>,
+    sender: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, W: Fn(&Store) -> Result<T> + Send> Call for Pending<T, W> {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn run(&mut self, store: &Store) {
+        self.outcome = (self.work)(store);
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.outcome = Err(error);
+    }
+
+    fn can_repeat(&self) -> bool {
+        self.outcome.as_ref().is_err_and(|error| error.is_retryable() && !error.is_ambiguous())
+    }
+
+    fn answer(self: Box<Self>) {
+        drop(self.sender.send(self.outcome));
+    }
+}
+
+/// Lets the other tasks of this thread go first.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(move |context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl std::fmt::Debug for Shared {

@@ -6,7 +6,6 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::LockKey;
 use lock_core::Peek;
-use lock_core::Result;
 
 use crate::fs::Identity;
 use crate::fs::Place;
@@ -20,7 +19,8 @@ const LOOK_KEYS: usize = 500;
 /// How many writes there are between two looks at the size of the log.
 const WRITES_PER_LOOK: u32 = 1_000;
 
-/// The size from which the log is copied into the database: 1,000 pages, as SQLite itself does.
+/// The size from which the log is copied into the database: 1,000 pages, as SQLite itself does. A
+/// longer log is slower: its index has one chain for all versions of a page.
 const LOG_BYTES: u64 = 1_000 * 4_120;
 
 /// What a call does to the database.
@@ -34,20 +34,18 @@ pub(crate) enum Kind {
     Steps,
 }
 
-/// A call on its way: run on the connection, it leaves an answer, which is sent after the commit.
-pub(crate) struct Call {
-    pub(crate) kind: Kind,
-    pub(crate) run: Run,
+/// A call on its way: it keeps its outcome until it is answered, after the commit.
+pub(crate) trait Call: Send {
+    fn kind(&self) -> Kind;
+    /// Does the work; once more if another process was in the way.
+    fn run(&mut self, store: &Store);
+    /// Replaces the outcome by a failure.
+    fn fail(&mut self, error: Error);
+    /// Tells whether the work did nothing and can be done again.
+    fn can_repeat(&self) -> bool;
+    /// Sends the outcome.
+    fn answer(self: Box<Self>);
 }
-
-/// Does the work, or takes note that there is no store to do it on.
-pub(crate) type Run = Box<dyn FnOnce(Result<&Store>) -> Answer + Send>;
-
-/// Sends a call's answer, or the failure that undid it.
-pub(crate) type Answer = Box<dyn FnOnce(Option<Error>)>;
-
-/// An [`Answer`] that knows what came of the commit.
-pub(crate) type Reply = Box<dyn FnOnce()>;
 
 /// The connection with all that belongs to it.
 pub(crate) struct Core {
@@ -66,39 +64,49 @@ impl Core {
         Self { store, place, identity, turn, writes: WRITES_PER_LOOK, restarts: true }
     }
 
-    /// Carries `calls` out; they are to be answered when no lock is held.
-    pub(crate) fn carry_out(&mut self, calls: Vec<Call>) -> Vec<Reply> {
-        if calls.iter().all(|call| call.kind == Kind::Read) {
+    /// Carries `calls` out; they are to be answered when no mutex is held.
+    pub(crate) fn carry_out(&mut self, calls: &mut [Box<dyn Call>]) {
+        if calls.iter().all(|call| call.kind() == Kind::Read) {
             return self.run_alone(calls);
         }
         self.turn.pass();
         self.turn.take();
-        let replies = if self.place.identity() != self.identity {
-            refuse(calls, &replaced())
-        } else if calls.len() == 1 && calls.iter().all(|call| call.kind == Kind::Step) {
-            self.run_alone(calls)
-        } else {
-            self.run_grouped(calls)
-        };
+        if self.place.identity() != self.identity {
+            return fail_all(calls, &replaced());
+        }
+        match calls {
+            [step] if step.kind() == Kind::Step => step.run(&self.store),
+            _ => {
+                self.run_grouped(calls);
+            }
+        }
         self.restarts = false;
         self.after_write();
-        replies
     }
 
-    /// Runs one step at once if nothing is in its way, else returns `None` and has done nothing.
-    pub(crate) fn try_step<T>(&mut self, work: &impl Fn(&Store) -> Result<T>) -> Option<Result<T>> {
+    /// Carries single steps out if nothing is in their way, else returns `false` and has done
+    /// nothing.
+    pub(crate) fn try_steps(&mut self, steps: &mut [Box<dyn Call>]) -> bool {
         if self.restarts || !self.store.has_log() || self.log_is_due() || !self.turn.try_take() {
-            return None;
+            return false;
         }
         if self.place.identity() != self.identity {
-            return Some(Err(replaced()));
+            fail_all(steps, &replaced());
+            return true;
         }
-        let outcome = self.store.without_waiting(work);
-        if outcome.as_ref().is_err_and(|error| error.is_retryable() && !error.is_ambiguous()) {
-            return None;
+        self.store.wait_for_others(false);
+        let done = match steps {
+            [step] => {
+                step.run(&self.store);
+                !step.can_repeat()
+            }
+            _ => self.run_grouped(steps),
+        };
+        self.store.wait_for_others(true);
+        if done {
+            self.after_write();
         }
-        self.after_write();
-        Some(outcome)
+        done
     }
 
     /// Gives the turn away unless others wait and the caller may come back in time; tells how long
@@ -148,41 +156,33 @@ impl Core {
         }
     }
 
-    fn run_alone(&self, calls: Vec<Call>) -> Vec<Reply> {
-        let run = |call: Call| -> Reply {
-            let answer = (call.run)(Ok(&self.store));
-            Box::new(move || answer(None))
-        };
-        calls.into_iter().map(run).collect()
+    fn run_alone(&self, calls: &mut [Box<dyn Call>]) {
+        calls.iter_mut().for_each(|call| call.run(&self.store));
     }
 
-    /// Runs `calls` in one transaction. A statement that fails is undone by itself; a failure that
-    /// ends the transaction, or of the commit, undoes all.
-    fn run_grouped(&self, calls: Vec<Call>) -> Vec<Reply> {
+    /// Runs `calls` in one transaction, or returns `false` if it could not begin. A statement that
+    /// fails is undone by itself; a failure that ends the transaction, or of the commit, undoes all.
+    fn run_grouped(&self, calls: &mut [Box<dyn Call>]) -> bool {
         if let Err(error) = self.store.begin() {
-            return refuse(calls, &error);
+            fail_all(calls, &error);
+            return false;
         }
-        let mut answers = Vec::with_capacity(calls.len());
-        for call in calls {
-            let store = if self.store.in_transaction() { Ok(&self.store) } else { Err(undone()) };
-            answers.push((call.run)(store));
+        for call in &mut *calls {
+            call.run(&self.store);
+            if !self.store.in_transaction() {
+                fail_all(calls, &undone());
+                return true;
+            }
         }
-        let failure =
-            if self.store.in_transaction() { self.store.commit().err() } else { Some(undone()) };
-        let reply = |answer: Answer| -> Reply {
-            let failure = failure.clone();
-            Box::new(move || answer(failure))
-        };
-        answers.into_iter().map(reply).collect()
+        if let Err(error) = self.store.commit() {
+            fail_all(calls, &error);
+        }
+        true
     }
 }
 
-fn refuse(calls: Vec<Call>, error: &Error) -> Vec<Reply> {
-    let refuse = |call: Call| -> Reply {
-        let answer = (call.run)(Err(error.clone()));
-        Box::new(move || answer(None))
-    };
-    calls.into_iter().map(refuse).collect()
+fn fail_all(calls: &mut [Box<dyn Call>], error: &Error) {
+    calls.iter_mut().for_each(|call| call.fail(error.clone()));
 }
 
 fn undone() -> Error {

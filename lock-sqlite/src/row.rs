@@ -78,6 +78,19 @@ impl Row {
         Ok(Some(holder))
     }
 
+    /// Returns whom an attempt was refused for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`holder`](Self::holder); also `Corrupt` if there can be no higher fence.
+    pub(crate) fn refused_for(&self, at: &Moment) -> Result<Option<Holder>> {
+        let holder = self.holder(at)?;
+        if holder.is_none() && self.checked_fence()? == Fence::MAX {
+            return Err(self.corrupt("fence", self.fence));
+        }
+        Ok(holder)
+    }
+
     fn checked_fence(&self) -> Result<Fence> {
         let fence = u64::try_from(self.fence).map_err(|_| self.corrupt("fence", self.fence))?;
         Fence::new(fence).map_err(|_| self.corrupt("fence", fence))

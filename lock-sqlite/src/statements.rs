@@ -39,7 +39,7 @@ CREATE TABLE \"{table}\" (
 /// Parameters: the three of `OVER`, 4 key, 5 token, 6 owner, 7 mode, 8 end of the lease, 9 floor.
 const ATTEMPT: &str = "\
 INSERT INTO \"{table}\" AS l ({columns})
-VALUES (?4, max({wall}, ?9), ?5, ?6, ?7, ?1, ?8, {wall}, {wall})
+SELECT ?4, max(wall, ?9), ?5, ?6, ?7, ?1, ?8, wall, wall FROM (SELECT {wall} AS wall) WHERE true
 ON CONFLICT (lock_key) DO UPDATE SET
   fence = CASE WHEN l.token = ?5 AND NOT {over} THEN max(l.fence, ?9)
                ELSE max(l.fence + 1, excluded.fence) END,

@@ -66,17 +66,11 @@ impl Store {
         self.has_log
     }
 
-    /// Runs `work` so that it fails at once where it would wait for another process.
-    pub(crate) fn without_waiting<T>(&self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
-        self.wait_at_most(Duration::ZERO)?;
-        let outcome = work(self);
-        self.wait_at_most(self.busy_timeout)?;
-        outcome
-    }
-
-    fn wait_at_most(&self, limit: Duration) -> Result<()> {
+    /// Sets whether steps wait for other processes or fail at once as busy.
+    pub(crate) fn wait_for_others(&self, waits: bool) {
+        let limit = if waits { self.busy_timeout } else { Duration::ZERO };
         let set = self.connection.busy_timeout(limit);
-        set.map_err(|failure| classify(failure, During::Step))
+        debug_assert!(set.is_ok(), "the configuration has checked the range");
     }
 
     /// Copies the log into the database as far as readers allow. What cannot be copied now is next time.
@@ -141,10 +135,12 @@ impl Store {
 
     /// Says who holds `key`. If it was freed since the refusal, nobody is named and a retry is due.
     fn refusal(&self, key: &LockKey) -> Result<Attempt> {
-        let state = self.inspect(key)?;
-        let retry_in = state.holders.first().and_then(|holder| holder.expires_in);
-        let retry_in = Some(retry_in.unwrap_or_default());
-        Ok(Attempt::Held { holders: state.holders, retry_in, ahead: None })
+        let rows = self.look(std::slice::from_ref(key))?;
+        let at = self.boot.moment();
+        let holder = rows.first().map_or(Ok(None), |row| row.refused_for(&at))?;
+        let retry_in = holder.as_ref().and_then(|holder| holder.expires_in).unwrap_or_default();
+        let holders = Vec::from_iter(holder);
+        Ok(Attempt::Held { holders, retry_in: Some(retry_in), ahead: None })
     }
 
     pub(crate) fn keep(

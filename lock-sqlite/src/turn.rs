@@ -51,6 +51,8 @@ pub(crate) struct Turn {
     since: Option<Instant>,
     /// When the turn was last asked to rest.
     used: Instant,
+    /// Whether others were in the way when the turn was taken.
+    contended: bool,
     distrust_until: Option<Instant>,
 }
 
@@ -68,7 +70,7 @@ impl Turn {
         let files = open_side_file(&place.beside("-next"))
             .zip(open_side_file(&place.beside("-turn")))
             .map(|(next, turn)| Files { next, turn });
-        Self { files, since: None, used: Instant::now(), distrust_until: None }
+        Self { files, since: None, used: Instant::now(), contended: false, distrust_until: None }
     }
 
     /// Takes the turn if nobody has it or waits for it, and tells whether to go on.
@@ -80,6 +82,7 @@ impl Turn {
         if self.since.is_none() {
             let entered = self.files.as_ref().is_none_or(|files| files.enter(self.used));
             self.since = entered.then_some(self.used);
+            self.contended = !entered;
         }
         self.since.is_some()
     }
@@ -94,7 +97,8 @@ impl Turn {
         let start = self.used;
         let trusts = self.distrust_until.is_none_or(|until| start >= until);
         let deadline = start + if trusts { PATIENCE } else { Duration::ZERO };
-        if files.enter(deadline) {
+        self.contended = !files.enter(start);
+        if !self.contended || files.enter(deadline) {
             self.distrust_until = None;
             self.since = Some(Instant::now());
         } else if trusts {
@@ -113,7 +117,7 @@ impl Turn {
     pub(crate) fn rest(&mut self) -> Option<Duration> {
         self.since?;
         let idle = self.used.elapsed();
-        if idle < LINGER && !self.is_over() && self.is_wanted() {
+        if self.contended && idle < LINGER && !self.is_over() && self.is_wanted() {
             return Some(LINGER);
         }
         self.give();

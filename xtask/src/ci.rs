@@ -115,3 +115,23 @@ fn has_deny() -> bool {
         .status()
         .is_ok_and(|status| status.success())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_features_of_the_facade() {
+        let features = features().unwrap();
+        assert!(features.iter().any(|feature| feature == "sqlite"), "{features:?}");
+        assert!(!features.iter().any(|feature| feature == "default"), "{features:?}");
+    }
+
+    #[test]
+    fn a_failed_check_does_not_stop_the_others_and_fails_the_whole() {
+        let mut steps = Steps::default();
+        steps.run("one", || Err(Failure("broken".into())));
+        steps.run("two", || Ok(()));
+        assert_eq!(steps.report().unwrap_err().to_string(), "1 of 2 checks failed");
+    }
+}

@@ -105,3 +105,29 @@ fn shown(command: &Command) -> String {
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_ends_is_not_awaited() {
+        let mut child = Command::new("false").spawn().unwrap();
+        let failure = await_ready(&mut child, || false).unwrap_err();
+        assert_eq!(failure.to_string(), "it ended at once: exit status: 1");
+    }
+
+    #[test]
+    fn a_program_is_stopped_by_the_signal_it_is_given() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let status = stop(&mut child, Signal::INT).unwrap();
+        assert_eq!(status.signal(), Some(signal_hook::consts::SIGINT));
+    }
+
+    #[test]
+    fn a_failing_program_is_shown_as_typed() {
+        let failure = run(Command::new("/bin/sh").args(["-c", "exit 3"])).unwrap_err();
+        assert_eq!(failure.to_string(), "sh -c exit 3 failed: exit status: 3");
+    }
+}

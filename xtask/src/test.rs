@@ -80,3 +80,29 @@ fn summary(options: &Options, servers: &Servers) -> Result {
     let advice = package::advice(servers.absent.iter().map(|(need, _)| *need));
     Err(Failure(format!("some tests went without what they need: {advice}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_there_is_can_be_gone_without() {
+        check_names(&["etcd".to_owned()]).unwrap();
+        let failure = check_names(&["etdc".to_owned()]).unwrap_err();
+        assert_eq!(failure.to_string(), "--without etdc: there is only protoc, postgres, etcd");
+    }
+
+    #[test]
+    fn what_was_not_there_is_named_and_fails_the_run() {
+        let options = Options::default();
+        let mut servers =
+            Servers::start(&NEEDS.iter().map(|need| need.name.to_owned()).collect::<Vec<_>>())
+                .unwrap();
+        summary(&options, &servers).unwrap();
+        servers.absent.push((&NEEDS[0], "it is not installed".to_owned()));
+        assert_eq!(
+            summary(&options, &servers).unwrap_err().to_string(),
+            "some tests went without what they need: apt-get install protobuf-compiler, or add --install"
+        );
+    }
+}

@@ -1,7 +1,6 @@
 //! Looking, cleaning up, shutting down, and what is refused.
 
 use lock_core::ErrorKind;
-use lock_core::LockProvider as _;
 use lock_core::Mode;
 
 use crate::Cx;

@@ -25,7 +25,7 @@ cases! { "fence":
     "G2 S5 S10" "A8" rises_over_cleanup;
     "G2 S5" "A15" rises_over_force_unlock;
     "G2 S5" "A6" rises_in_real_time_order Heavy;
-    "G2" "A8 B10" rises_over_a_delete_by_hand;
+    "G2" "A8" rises_over_a_delete_by_hand;
     "G2" "E2" rises_over_a_restart;
     "G2" "" of_a_clock_is_near_the_clock [ClockedFence];
     "S2 S5" "" of_a_first_attempt_honours_the_floor [ClockedFence];

@@ -4,19 +4,18 @@ use std::mem;
 use std::thread;
 use std::time::Duration;
 
-use lock_core::Engine;
 use lock_core::ErrorKind;
 use lock_core::Eviction;
 use lock_core::Handle;
 use lock_core::LeaseKind;
 use lock_core::LockGuard;
-use lock_core::LockProvider as _;
 use lock_core::Loss;
 
 use crate::Cx;
 use crate::Failure;
 use crate::Outcome;
 use crate::case::cases;
+use crate::cx::Provider;
 use crate::cx::SLACK;
 use crate::cx::excluded;
 use crate::cx::failed;
@@ -53,7 +52,7 @@ cases! { "guard":
     "G7" "" is_no_handle_on_a_session;
 }
 
-async fn pair(cx: &Cx) -> Outcome<(Engine, Engine, Duration)> {
+async fn pair(cx: &Cx) -> Outcome<(Provider, Provider, Duration)> {
     let client = cx.client().await?;
     let ttl = cx.ttl(&*client);
     Ok((cx.engine_over(client)?, cx.engine().await?, ttl))
@@ -103,8 +102,10 @@ async fn ends_at_its_ttl_without_renewal(cx: Cx) -> Outcome {
 
 async fn is_at_risk_a_grace_before_its_end(cx: Cx) -> Outcome {
     let (engine, _, ttl) = pair(&cx).await?;
-    let guard = lock(&engine, "a", opts().ttl(ttl).grace(ttl / 2).without_renewal()).await?;
-    let due = guard.valid_until() - ttl / 2;
+    // Early in the TTL, far from where the default would be.
+    let (ttl, grace) = (ttl.max(ms(1500)), ttl.max(ms(1500)) * 4 / 5);
+    let guard = lock(&engine, "a", opts().ttl(ttl).grace(grace).without_renewal()).await?;
+    let due = guard.valid_until() - grace;
     within(ttl + SLACK, guard.at_risk()).await?;
     let late = now().saturating_since(due);
     check!(now() >= due && late <= SLACK, "at risk {late:?} after {due:?}, it is {:?}", now());
@@ -177,7 +178,7 @@ async fn that_is_lost_cannot_be_extended(cx: Cx) -> Outcome {
     let (engine, other, ttl) = pair(&cx).await?;
     let guard = lock(&engine, "a", opts().ttl(ttl).without_renewal()).await?;
     within(ttl + SLACK, guard.lost()).await?;
-    failed(guard.extend(ttl).await, ErrorKind::Lost)?;
+    failed(engine.extend(&guard, ttl).await, ErrorKind::Lost)?;
     check!(!guard.is_valid(), "brought back: {guard:?}");
     let _next = within(ttl * 2 + SLACK, lock(&other, "a", opts())).await??;
     Ok(())
@@ -231,7 +232,7 @@ async fn can_be_dropped_without_a_runtime(cx: Cx) -> Outcome {
 }
 
 /// Locks on a runtime that is gone when this returns.
-fn lock_and_end(cx: Cx, ttl: Duration) -> Outcome<(Engine, LockGuard)> {
+fn lock_and_end(cx: Cx, ttl: Duration) -> Outcome<(Provider, LockGuard)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let engine = cx.connected().await?;

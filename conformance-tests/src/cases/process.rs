@@ -1,7 +1,6 @@
 //! Other processes: killed, frozen, and in competition.
 
 use lock_core::LeaseKind;
-use lock_core::LockProvider as _;
 
 use crate::Cx;
 use crate::Failure;
@@ -111,6 +110,7 @@ async fn loops_share_a_lock(cx: Cx) -> Outcome {
     check!(history.len() > 100, "only {} records: too few to say anything", history.len());
     check::fences_are_unique(&history)?;
     check::fences_rise_in_real_time(&history)?;
+    check::fences_follow_holds(&history)?;
     check::holds_do_not_overlap(&history)?;
     check::nobody_starves(&history, 10 * 3)?;
     check::losses_are_told(&history, SLACK)?;

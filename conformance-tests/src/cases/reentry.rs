@@ -2,7 +2,6 @@
 
 use lock_core::ErrorKind;
 use lock_core::Eviction;
-use lock_core::LockProvider as _;
 use lock_core::Mode;
 
 use crate::Cx;

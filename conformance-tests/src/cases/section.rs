@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Eviction;
-use lock_core::LockProvider as _;
 use lock_core::LockProviderExt as _;
 use lock_core::Run;
 

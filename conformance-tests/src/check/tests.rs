@@ -50,6 +50,7 @@ fn a_good_history_passes_all() {
     let good = good();
     assert_eq!(fences_are_unique(&good), Ok(()));
     assert_eq!(fences_rise_in_real_time(&good), Ok(()));
+    assert_eq!(fences_follow_holds(&good), Ok(()));
     assert_eq!(holds_do_not_overlap(&good), Ok(()));
     assert_eq!(writes_follow_fences(&good), Ok(()));
     assert_eq!(unknowns_are_released(&good), Ok(()));
@@ -83,6 +84,18 @@ fn c2_rejects_a_later_acquisition_with_a_lower_fence() {
 fn c2_takes_any_order_of_overlapping_calls() {
     let good = [acquire(1, (0, 50), 1, 90), acquire(2, (10, 20), 2, 90)];
     assert_eq!(fences_rise_in_real_time(&good), Ok(()));
+}
+
+#[test]
+fn c2_rejects_a_fence_drawn_before_the_lock_was_won() {
+    let bad = [
+        acquire(1, (0, 60), 1, 100),
+        acquire(2, (10, 20), 2, 100),
+        release(2, (30, 40), 2),
+        release(1, (70, 80), 1),
+    ];
+    assert_eq!(fences_rise_in_real_time(&bad), Ok(()), "the calls overlap");
+    assert_eq!(violation(fences_follow_holds(&bad)), "C2");
 }
 
 #[test]

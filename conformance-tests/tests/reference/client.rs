@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use conformance_tests::Tap;
@@ -32,11 +34,20 @@ use super::Flaw;
 pub(crate) struct Client {
     wire: Arc<Tap>,
     flaw: Option<Flaw>,
+    failed: AtomicBool,
 }
 
 impl Client {
     pub(crate) fn new(wire: Arc<Tap>, flaw: Option<Flaw>) -> Self {
-        Self { wire, flaw }
+        Self { wire, flaw, failed: AtomicBool::new(false) }
+    }
+
+    fn keep_later(&self, claims: &[Claim]) {
+        let (wire, claims) = (self.wire.clone(), claims.to_vec());
+        tokio::spawn(async move {
+            Clock::system().sleep(Duration::from_millis(3)).await;
+            wire.keep(&claims).await
+        });
     }
 
     fn carried<T>(&self, answer: Result<T>) -> Result<T> {
@@ -78,14 +89,23 @@ impl Backend for Client {
         }
         let mut attempt = self.carried(self.wire.attempt(claim).await)?;
         if let Attempt::Acquired { lease, .. } = &mut attempt {
-            lease.since = self.since(sent);
+            let future = if self.flaw == Some(Flaw::AttemptSinceFuture) { 10 } else { 0 };
+            lease.since = self.since(sent) + Duration::from_secs(future);
         }
         Ok(attempt)
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
         let sent = Clock::system().now();
-        let mut kept = self.wire.keep(claims).await?;
+        if self.flaw == Some(Flaw::KeepLingers) {
+            self.keep_later(claims);
+        }
+        let answer = self.wire.keep(claims).await;
+        let failed = self.failed.swap(answer.is_err(), Ordering::SeqCst);
+        if failed && self.flaw == Some(Flaw::KeepGivesUp) {
+            return Ok(vec![Kept::Gone; claims.len()]);
+        }
+        let mut kept = self.carried(answer)?;
         let future = if self.flaw == Some(Flaw::KeepSinceFuture) { 10 } else { 0 };
         for kept in &mut kept {
             if let Kept::Renewed { lease } = kept {
@@ -96,7 +116,9 @@ impl Backend for Client {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
-        self.wire.release(claim).await
+        let answer = self.carried(self.wire.release(claim).await);
+        let hidden = self.flaw == Some(Flaw::ReleaseErrorsHidden);
+        if hidden { answer.or(Ok(Release::Released)) } else { answer }
     }
 
     async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {

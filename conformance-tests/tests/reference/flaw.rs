@@ -101,6 +101,8 @@ pub(crate) enum Flaw {
     SmallTtlUntold,
     /// Every release says that it released.
     ReleaseAlwaysReleased,
+    /// Force unlock tells nobody, and every release says that it released.
+    LossHidden,
     /// A release does nothing.
     ReleaseDoesNothing,
     /// A release deletes what it does not find, for the next to stumble over.
@@ -141,4 +143,62 @@ pub(crate) enum Flaw {
     ErrorsCertain,
     /// The password is in the debug output.
     ShowsSecret,
+    /// A lease begins in the future.
+    AttemptSinceFuture,
+    /// Peek never shows a key as free.
+    PeekSaysHeld,
+    /// Every second client is slow.
+    Favourites,
+    /// Each keep is sent once more a little later, and brings back what was released.
+    KeepLingers,
+    /// After a keep that failed the next one says that all is gone.
+    KeepGivesUp,
+    /// An error of a release is taken for a release.
+    ReleaseErrorsHidden,
+    /// The store takes one claim at a time.
+    BatchOfOne,
+    /// In the provider: waits take twice as long.
+    WaitsTooLong,
+    /// In the provider: no wait is a short wait.
+    ZeroWaits,
+    /// In the provider: trying is waiting.
+    TryWaits,
+    /// In the provider: one attempt less than asked for.
+    AttemptsMiscounted,
+    /// In the provider: each waiter polls for itself.
+    PollsAlone,
+    /// In the provider: nobody is served in order.
+    FairIgnored,
+    /// In the provider: a call that is dropped goes on, and what it gets is held for ever.
+    CancelLeaks,
+    /// In the provider: nothing is renewed.
+    NeverRenews,
+    /// In the provider: everything is renewed.
+    AlwaysRenews,
+    /// In the provider: the grace is the default.
+    GraceIgnored,
+    /// In the provider: nothing stops renewing.
+    MaxHoldIgnored,
+    /// In the provider: a release comes at once.
+    MinHoldIgnored,
+    /// In the provider: extending says yes and does nothing.
+    ExtendIgnored,
+    /// In the engine: background work is left to the caller's runtime.
+    BackgroundOnCaller,
+    /// In the engine: the clock stands still.
+    ClockStopped,
+    /// In the provider: owners are not heard.
+    OwnerIgnored,
+    /// In the provider: all have one owner.
+    OwnerForAll,
+    /// In the provider: keys are shown with the prefix.
+    PrefixShown,
+    /// In the provider: shutting down does nothing.
+    ShutdownIgnored,
+    /// In the provider: bad keys are mended.
+    KeysMended,
+    /// In the provider: all modes are exclusive.
+    ModesIgnored,
+    /// In the provider: it looks before it asks.
+    LooksFirst,
 }

@@ -2,7 +2,9 @@
 
 mod client;
 mod flaw;
+mod provider;
 mod steps;
+mod store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,15 +17,22 @@ use conformance_tests::Probe;
 use conformance_tests::Tap;
 use conformance_tests::Unsupported;
 use conformance_tests::async_trait;
+use lock_core::Background;
+use lock_core::Clock;
+use lock_core::Engine;
+use lock_core::EngineOptions;
 use lock_core::LockKey;
+use lock_core::LockProvider;
 use lock_core::Result;
 use lock_core::SharedBackend;
+use tokio::runtime::Handle;
 
 pub(crate) use flaw::Flaw;
 
 use client::Client;
+use provider::FlawedProvider;
 use steps::Steps;
-use steps::Store;
+use store::Store;
 
 /// The model as a fixture, with a store for each namespace.
 pub(crate) struct ModelStore {
@@ -71,6 +80,23 @@ impl Fixture for ModelStore {
     async fn proxied(&self, namespace: &str) -> Result<(SharedBackend, Arc<dyn Link>)> {
         let (client, wire) = self.client(namespace);
         Ok((Arc::new(client), wire))
+    }
+
+    fn options(&self, options: EngineOptions) -> EngineOptions {
+        match self.flaw {
+            Some(Flaw::BackgroundOnCaller) => {
+                options.background(Background::Runtime(Handle::current()))
+            }
+            Some(Flaw::ClockStopped) => options.clock(Clock::manual().clock()),
+            _ => options,
+        }
+    }
+
+    fn provider(&self, engine: Engine) -> Arc<dyn LockProvider> {
+        match self.flaw {
+            None => Arc::new(engine),
+            Some(flaw) => Arc::new(FlawedProvider::new(engine, flaw)),
+        }
     }
 
     async fn probe(&self, namespace: &str, key: &LockKey) -> Option<Probe> {

@@ -1,12 +1,9 @@
 //! The store's side of the model: each call is one step under one mutex.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use conformance_tests::Probe;
 use conformance_tests::async_trait;
 use lock_core::Attempt;
 use lock_core::Backend;
@@ -27,6 +24,7 @@ use lock_core::Lease;
 use lock_core::LockKey;
 use lock_core::Page;
 use lock_core::Peek;
+use lock_core::PollPlan;
 use lock_core::Profile;
 use lock_core::Release;
 use lock_core::Result;
@@ -35,68 +33,15 @@ use lock_core::Wakeup;
 use lock_core::Watch;
 
 use super::Flaw;
+use super::store::Armed;
+use super::store::Held;
+use super::store::Slot;
+use super::store::State;
+use super::store::Store;
+use super::store::Watcher;
 
 /// How long a place in line lives without being refreshed, if its TTL is not shorter.
 const PLACE: Duration = Duration::from_secs(5);
-
-/// What the store remembers.
-#[derive(Debug, Default)]
-pub(crate) struct Store(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    keys: BTreeMap<String, Slot>,
-    watchers: Vec<Watcher>,
-    watches: u64,
-    eaten: bool,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    held: Option<Held>,
-    line: Vec<Held>,
-    fence: u64,
-    released: Option<(Token, u64)>,
-    forgot: bool,
-    foreign: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    token: Token,
-    owner: String,
-    fence: u64,
-    until: BootInstant,
-}
-
-#[derive(Debug)]
-struct Watcher {
-    number: u64,
-    key: String,
-    hint: Hint,
-}
-
-impl Store {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no step panics while it has the store")
-    }
-
-    pub(crate) fn probe(&self, key: &LockKey, flaw: Option<Flaw>) -> Probe {
-        let state = self.lock();
-        let held = state.keys.get(key.as_str()).and_then(|slot| slot.held.as_ref());
-        let wrong = flaw == Some(Flaw::ShowsToken);
-        let token = held.map(|held| if wrong { Token::random() } else { held.token });
-        Probe { locked: held.is_some(), token }
-    }
-
-    pub(crate) fn forget(&self) {
-        self.lock().keys.clear();
-    }
-
-    pub(crate) fn corrupt(&self, key: &LockKey) {
-        self.lock().keys.entry(key.as_str().into()).or_default().foreign = true;
-    }
-}
 
 /// A connection to the store.
 #[derive(Debug)]
@@ -104,6 +49,7 @@ pub(crate) struct Steps {
     store: Arc<Store>,
     flaw: Option<Flaw>,
     profile: Profile,
+    number: u64,
 }
 
 impl Steps {
@@ -112,7 +58,14 @@ impl Steps {
         profile.fair = true;
         profile.wakeup = Wakeup::Push;
         profile.watches_holders = true;
-        Self { store, flaw, profile }
+        // As on a store that pushes, polling is only the last resort.
+        let (first, eager, max) = (Duration::from_secs(1), Duration::ZERO, Duration::from_secs(1));
+        profile.poll = PollPlan { first, eager, max };
+        if flaw == Some(Flaw::BatchOfOne) {
+            profile.batch = 1;
+        }
+        let number = store.clients.fetch_add(1, Ordering::Relaxed);
+        Self { store, flaw, profile, number }
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -128,6 +81,10 @@ impl Steps {
             Some(Flaw::OneLock) => "all".to_owned(),
             _ => name.to_owned(),
         }
+    }
+
+    fn revives(&self) -> bool {
+        self.has(Flaw::KeepRevives) || self.has(Flaw::KeepLingers)
     }
 
     fn repeats_the_dead(&self) -> bool {
@@ -154,7 +111,7 @@ impl Steps {
         if slot.held.as_ref().is_some_and(|held| held.until <= now) {
             let gone = slot.held.take();
             slot.forgot |= self.has(Flaw::FenceResetsOnExpiry);
-            if self.has(Flaw::KeepRevives) || self.has(Flaw::RepeatAfterExpiry) {
+            if self.revives() || self.has(Flaw::RepeatAfterExpiry) {
                 slot.released = gone.map(|held| (held.token, held.fence));
             }
         }
@@ -293,7 +250,7 @@ impl Steps {
             Some(Flaw::KeepIgnoresTtl) => now() + Duration::from_secs(60),
             _ => self.end(lease),
         };
-        if let Some((token, fence)) = slot.released.filter(|_| self.has(Flaw::KeepRevives))
+        if let Some((token, fence)) = slot.released.filter(|_| self.revives())
             && token == claim.token
             && slot.held.is_none()
         {
@@ -351,7 +308,10 @@ impl Steps {
         if (freed.is_some() || left) && !self.has(Flaw::HintsMissing) {
             state.tell(&name);
         }
-        let found = freed.is_some() || left || self.has(Flaw::ReleaseAlwaysReleased);
+        let found = freed.is_some()
+            || left
+            || self.has(Flaw::ReleaseAlwaysReleased)
+            || self.has(Flaw::LossHidden);
         if found { Release::Released } else { Release::NotHeld }
     }
 
@@ -364,18 +324,12 @@ impl Steps {
         } else if !self.has(Flaw::EvictDoesNothing) {
             let hit = slot.held.take().is_some();
             slot.forgot |= self.has(Flaw::FenceResetsOnEvict);
-            if !self.has(Flaw::EvictSilent) {
+            if !self.has(Flaw::EvictSilent) && !self.has(Flaw::LossHidden) {
                 state.tell(name);
             }
             return Evicted::new(u64::from(hit || self.has(Flaw::EvictOvercounts)), 0);
         }
         Evicted::new(1, 0)
-    }
-}
-
-impl State {
-    fn tell(&self, key: &str) {
-        self.watchers.iter().filter(|watcher| watcher.key == key).for_each(|w| w.hint.give());
     }
 }
 
@@ -404,6 +358,9 @@ impl Backend for Steps {
         }
         let drawn = self.has(Flaw::FenceDrawnFirst).then(|| self.draw(&name, claim));
         pause(drawn.map_or(0, |fence| fence % 3)).await;
+        if self.has(Flaw::Favourites) {
+            pause(self.number % 2 * 100).await;
+        }
         if self.has(Flaw::AttemptWaits) {
             let held = self.store.lock().keys.get(&name).is_some_and(|slot| slot.held.is_some());
             pause(if held { 3000 } else { 0 }).await;
@@ -426,7 +383,7 @@ impl Backend for Steps {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
-        Ok(self.release_step(&mut self.store.lock(), claim))
+        Ok(self.store.step(|state| self.release_step(state, claim)))
     }
 
     async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
@@ -438,7 +395,7 @@ impl Backend for Steps {
             }
             let retry_in = slot.held.as_ref().map(|held| held.until.saturating_since(now()));
             let free = slot.held.is_none() && slot.line.is_empty();
-            if free { Peek::Free } else { Peek::Held { retry_in } }
+            if free && !self.has(Flaw::PeekSaysHeld) { Peek::Free } else { Peek::Held { retry_in } }
         };
         let mut peeks: Vec<_> = keys.iter().map(&mut look).collect();
         if self.has(Flaw::PeekUnordered) {
@@ -494,13 +451,15 @@ impl Backend for Steps {
     }
 
     async fn evict(&self, key: &LockKey, _how: Eviction) -> Result<Evicted> {
-        let (mut state, name) = (self.store.lock(), self.name(key));
-        if self.has(Flaw::EvictTakesPrefix) {
-            for (_, slot) in state.keys.iter_mut().filter(|(key, _)| key.starts_with(&name)) {
-                slot.held = None;
+        let name = self.name(key);
+        Ok(self.store.step(|state| {
+            if self.has(Flaw::EvictTakesPrefix) {
+                for (_, slot) in state.keys.iter_mut().filter(|(key, _)| key.starts_with(&name)) {
+                    slot.held = None;
+                }
             }
-        }
-        Ok(self.evict_step(&mut state, &name))
+            self.evict_step(state, &name)
+        }))
     }
 
     async fn purge(&self) -> Result<u64> {
@@ -543,19 +502,5 @@ impl Backend for Steps {
 
     async fn close(&self) -> Result<()> {
         Ok(())
-    }
-}
-
-struct Armed {
-    store: Arc<Store>,
-    number: u64,
-    leaks: bool,
-}
-
-impl Drop for Armed {
-    fn drop(&mut self) {
-        let mut state = self.store.lock();
-        state.watchers.retain(|watcher| watcher.number != self.number);
-        state.eaten |= self.leaks;
     }
 }

@@ -1,18 +1,18 @@
 //! One lock call: attempts, waits, and leaves nothing behind when it is dropped.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
 use super::Shared;
-use super::background::Debt;
 use super::call::Call;
 use super::held::Held;
 use super::held::Opening;
 use super::pace::Pace;
+use super::pending::Flight;
+use super::pending::Pending;
 use super::place::InLine;
 use super::request::Request;
 use super::waiters::Waiting;
@@ -31,6 +31,9 @@ use crate::TryLock;
 use crate::Wait;
 use crate::Watch;
 
+/// How long to try to arm a hint: without one there is still the poller, which looks sooner.
+const ARMING: Duration = Duration::from_secs(1);
+
 /// Acquires what `request` wants, waiting as `wait` says.
 pub(crate) async fn acquire(
     shared: &Arc<Shared>,
@@ -38,7 +41,7 @@ pub(crate) async fn acquire(
     wait: &Wait,
 ) -> Result<TryLock> {
     let began = shared.now();
-    let pace = Pace::new(wait, began);
+    let pace = shared.pace(wait);
     let key = request.claim.key.clone();
     let mut seat = None;
     if pace.waits() && !request.claim.queue {
@@ -139,6 +142,7 @@ impl Acquire<'_> {
                     }
                 }
                 Flight::Landed(Ok(Attempt::Held { holders, retry_in, .. })) => {
+                    self.pace.answered();
                     self.shared.slots.note(&self.request.claim.key, &holders);
                     self.holders = holders;
                     self.contend(retry_in).await
@@ -233,7 +237,8 @@ impl Acquire<'_> {
         let in_line = claim.queue.then(|| InLine::new(self.shared, &claim, &waiter));
         let contention = Contention { waiting, _armed: (in_line, None) };
         let contention = self.waiting.insert(contention);
-        let arming = self.shared.limited("watch", self.shared.backend.watch(&claim, waiter.hint()));
+        let arming = self.shared.backend.watch(&claim, waiter.hint());
+        let arming = self.shared.limited_to(ARMING, "watch", arming);
         let deadline = self.shared.clock().sleep_until(self.pace.deadline());
         let watch = tokio::select! {
             watch = arming => watch,
@@ -300,89 +305,4 @@ fn timed_out(holders: Vec<Holder>) -> Error {
 
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the provider has been shut down")
-}
-
-/// How an attempt ended for its caller.
-enum Flight {
-    Landed(Result<Attempt>),
-    /// The caller's deadline came first; the attempt is still under way.
-    Late,
-    /// The provider is closing; the attempt is still under way.
-    Closing,
-}
-
-/// A claim that the store may know of: released when it is dropped, unless it was acquired.
-struct Pending {
-    shared: Arc<Shared>,
-    claim: Option<Claim>,
-    flight: Option<Pin<Box<dyn Future<Output = Result<Attempt>> + Send>>>,
-    /// The store may hold the token, or will; a shutdown waits for it to be known or released.
-    owed: Option<Debt>,
-}
-
-impl Pending {
-    fn new(shared: &Arc<Shared>, claim: Claim) -> Self {
-        Self { shared: shared.clone(), claim: Some(claim), flight: None, owed: None }
-    }
-
-    fn claim(&self) -> &Claim {
-        self.claim.as_ref().expect("a pending claim is taken only when it is acquired or dropped")
-    }
-
-    /// Sends one attempt. At the operation's own time limit the request is dropped; at the caller's
-    /// deadline it is left to be finished by `drop`.
-    async fn attempt(&mut self, deadline: BootInstant) -> Flight {
-        let claim = self.claim().clone();
-        let backend = self.shared.backend.clone();
-        let unsure = self.owed.is_some();
-        self.owed.get_or_insert_with(|| self.shared.executor.owe());
-        let flight = self.flight.insert(Box::pin(async move { backend.attempt(&claim).await }));
-        let limit = self.shared.now() + self.shared.options.operation_timeout;
-        tokio::select! {
-            biased;
-            landed = flight => {
-                self.flight = None;
-                if !unsure && !self.may_be_known(&landed) {
-                    self.owed = None;
-                }
-                Flight::Landed(landed)
-            }
-            () = self.shared.closing() => Flight::Closing,
-            () = self.shared.clock().sleep_until(limit.min(deadline)) => {
-                if deadline <= limit {
-                    return Flight::Late;
-                }
-                self.flight = None;
-                Flight::Landed(Err(self.shared.no_answer()))
-            }
-        }
-    }
-
-    fn may_be_known(&self, landed: &Result<Attempt>) -> bool {
-        match landed {
-            Ok(Attempt::Acquired { .. }) => true,
-            Ok(Attempt::Held { .. }) => self.claim().queue,
-            Err(error) => error.is_ambiguous() || self.claim().queue,
-        }
-    }
-
-    /// Takes the claim over: from here on its hold looks after it.
-    fn acquired(&mut self) -> Claim {
-        self.claim.take().expect("a pending claim is taken only when it is acquired or dropped")
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        let Some(claim) = self.claim.take().filter(|_| self.owed.is_some()) else { return };
-        let flight = self.flight.take();
-        let shared = self.shared.clone();
-        self.shared.executor.spawn_debt(async move {
-            if let Some(flight) = flight {
-                // The release must not overtake the attempt.
-                drop(shared.limited("lock", flight).await);
-            }
-            super::release::release_surely(shared, claim).await;
-        });
-    }
 }

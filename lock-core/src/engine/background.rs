@@ -1,6 +1,7 @@
 //! Where the engine does what no caller waits for: renewals, polls and late releases.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -14,6 +15,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::options::Background;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Result;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -31,12 +35,12 @@ enum Place {
 }
 
 impl Executor {
-    pub(crate) fn new(background: Background) -> Self {
+    pub(crate) fn new(background: Background) -> Result<Self> {
         let place = match background {
-            Background::Thread => start_thread(),
+            Background::Thread => start_thread().map_err(no_thread)?,
             Background::Runtime(handle) => Place::Runtime(handle),
         };
-        Self { place, debts: Arc::default() }
+        Ok(Self { place, debts: Arc::default() })
     }
 
     /// Runs `job` some time, without blocking; drops it if the runtime has ended.
@@ -114,18 +118,18 @@ impl Drop for Debt {
     }
 }
 
-fn start_thread() -> Place {
+fn start_thread() -> io::Result<Place> {
     let (jobs, queue) = mpsc::unbounded_channel();
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("the process can open the few files of one more runtime");
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
-    thread::Builder::new()
-        .name("lock-engine".into())
-        .spawn(move || runtime.block_on(run(queue)))
-        .expect("the process can start one thread for its renewals");
-    Place::Thread { jobs, runtime: handle }
+    let work = move || runtime.block_on(run(queue));
+    thread::Builder::new().name("lock-engine".into()).spawn(work)?;
+    Ok(Place::Thread { jobs, runtime: handle })
+}
+
+fn no_thread(error: io::Error) -> Error {
+    let message = "the process cannot start the thread that renews its locks: raise its limits";
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
 }
 
 /// Runs what comes until the engine is gone, then finishes what has begun.

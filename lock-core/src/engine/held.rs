@@ -16,9 +16,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::call::Call;
 use super::keeper::Seat;
-use super::release::release_now;
 use super::release::release_surely;
-use super::release::shorten;
 use super::term::Phase;
 use super::term::Term;
 use crate::BootInstant;
@@ -26,9 +24,7 @@ use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Fence;
-use crate::Handle;
 use crate::Kept;
-use crate::LeaseKind;
 use crate::Loss;
 use crate::Renew;
 use crate::Result;
@@ -37,19 +33,19 @@ use crate::clock::TimerId;
 
 /// One acquisition, until it is lost or its last guard lets go.
 pub(crate) struct Held {
-    shared: Arc<Shared>,
-    claim: Claim,
-    fence: Fence,
-    acquired_at: BootInstant,
-    min_hold: Duration,
+    pub(super) shared: Arc<Shared>,
+    pub(super) claim: Claim,
+    pub(super) fence: Fence,
+    pub(super) acquired_at: BootInstant,
+    pub(super) min_hold: Duration,
     renew: Renew,
-    guards: AtomicUsize,
+    pub(super) guards: AtomicUsize,
     state: Mutex<State>,
     changed: Notify,
 }
 
-struct State {
-    term: Term,
+pub(super) struct State {
+    pub(super) term: Term,
     timer: Option<TimerId>,
     seat: Option<Seat>,
     watch: Option<Watch>,
@@ -62,16 +58,6 @@ pub(crate) struct Opening {
     pub(crate) term: Term,
     pub(crate) min_hold: Duration,
     pub(crate) renew: Renew,
-}
-
-/// What a guard finds when it lets go.
-enum Leaving {
-    /// Other guards still hold.
-    Shared,
-    Lost(Loss),
-    Last,
-    /// The last guard, but the lock has to stay taken for so long.
-    Linger(Duration),
 }
 
 impl Held {
@@ -104,7 +90,7 @@ impl Held {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -161,7 +147,7 @@ impl Held {
         }
     }
 
-    async fn is_over(&self) {
+    pub(super) async fn is_over(&self) {
         let over = BootInstant::from_nanos(0);
         self.until(|term| (term.valid_until() == over).then_some(())).await;
     }
@@ -197,7 +183,7 @@ impl Held {
     }
 
     /// Cleans up after a loss: nothing may stay held for a holder who has given up.
-    fn lost(&self, loss: Loss) {
+    pub(super) fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
         let watch = self.retire();
         let (shared, claim) = (self.shared.clone(), self.keep_claim());
@@ -211,7 +197,7 @@ impl Held {
     }
 
     /// Takes the hold out of all that looks after it, and returns the watch to be dropped.
-    fn retire(&self) -> Option<Watch> {
+    pub(super) fn retire(&self) -> Option<Watch> {
         let mut state = self.state();
         let (timer, seat, watch) = (state.timer.take(), state.seat.take(), state.watch.take());
         drop(state);
@@ -333,62 +319,9 @@ impl Held {
         self.until(|term| (!term.is_keeping()).then_some(())).await;
     }
 
-    /// Lets one guard go and tells what came of it.
-    #[tracing::instrument(
-        level = "debug",
-        skip_all,
-        fields(backend = self.shared.profile.name, key = self.key(), fence = self.fence.get())
-    )]
-    pub(crate) async fn unlock(self: &Arc<Self>) -> Result<()> {
-        let outcome = match self.leave() {
-            Leaving::Shared => Ok(()),
-            Leaving::Lost(loss) => Err(lost(loss)),
-            Leaving::Last => Call::new(&self.shared, release_now(self.clone())).await,
-            Leaving::Linger(left) => self.linger(left).await,
-        };
-        outcome.map_err(|error| self.stamp(error, "unlock"))
-    }
-
-    pub(crate) fn min_hold_left(&self, now: BootInstant) -> Duration {
-        (self.acquired_at + self.min_hold).saturating_since(now)
-    }
-
-    /// Lets one guard go without waiting for anything.
-    pub(crate) fn release_in_background(self: &Arc<Self>) {
-        match self.leave() {
-            Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.keep_claim()),
-            Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
-            Leaving::Linger(_) => {
-                self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
-            }
-        }
-    }
-
-    fn leave(&self) -> Leaving {
-        let now = self.now();
-        let last = self.guards.fetch_sub(1, Ordering::AcqRel) == 1;
-        let left = self.min_hold_left(now);
-        let linger = last && !left.is_zero();
-        let mut state = match self.live(now) {
-            Ok(state) => state,
-            Err(loss) => return Leaving::Lost(loss),
-        };
-        if !last {
-            return Leaving::Shared;
-        }
-        if linger && self.keeps_to_the_end() {
-            return Leaving::Linger(left);
-        }
-        state.term.finish(Phase::Released);
-        drop(state);
-        drop(self.retire());
-        if linger { Leaving::Linger(left) } else { Leaving::Last }
-    }
-
     /// The state at `now` unless the hold is lost. A loss, or a risk, that the clock has not seen yet
     /// is told here, for the clock will find nothing new.
-    fn live(&self, now: BootInstant) -> Result<MutexGuard<'_, State>, Loss> {
+    pub(super) fn live(&self, now: BootInstant) -> Result<MutexGuard<'_, State>, Loss> {
         let mut state = self.state();
         let tick = state.term.tick(now);
         let phase = state.term.phase();
@@ -403,94 +336,13 @@ impl Held {
         if let Phase::Lost(loss) = state.term.phase() { Err(loss) } else { Ok(state) }
     }
 
-    /// Whether a minimum hold needs this process, because the lock ends with its session.
-    fn keeps_to_the_end(&self) -> bool {
-        self.shared.profile.lease == LeaseKind::Session
-    }
-
-    async fn linger(self: &Arc<Self>, left: Duration) -> Result<()> {
-        if self.keeps_to_the_end() {
-            self.release_after(left);
-            return Ok(());
-        }
-        Call::new(&self.shared, shorten(self.clone())).await
-    }
-
-    fn release_after(self: &Arc<Self>, left: Duration) {
-        let held = self.clone();
-        let sleep = self.shared.clock().sleep(left);
-        self.shared.executor.spawn_debt(async move {
-            tokio::select! {
-                () = sleep => {}
-                () = held.is_over() => return,
-            }
-            if held.state().term.finish(Phase::Released) {
-                drop(held.retire());
-                held.shared.release_later(held.keep_claim());
-            }
-        });
-    }
-
-    /// Ends the hold because the provider shuts down.
-    ///
-    /// A minimum hold that nobody guards any more goes on, for the shutdown waits for it.
-    pub(crate) fn close(&self) {
-        let unguarded = self.guards.load(Ordering::Acquire) == 0;
-        if unguarded && self.keeps_to_the_end() && !self.min_hold_left(self.now()).is_zero() {
-            return;
-        }
-        if self.state().term.finish(Phase::Lost(Loss::Closed)) {
-            self.lost(Loss::Closed);
-        }
-    }
-
-    /// Lets the lock go on without this process.
-    pub(crate) fn detach(&self) -> Result<Handle> {
-        if self.keeps_to_the_end() {
-            let message = format!(
-                "locks of backend {} end with the session that took them, so they cannot be detached",
-                self.shared.profile.name
-            );
-            return Err(self.stamp(Error::new(ErrorKind::Unsupported, message), "detach"));
-        }
-        self.leave_detached().map_err(|error| self.stamp(error, "detach"))?;
-        Ok(self.handle())
-    }
-
-    fn leave_detached(&self) -> Result<()> {
-        let mut state = self.live(self.now()).map_err(lost)?;
-        // In one step, so that nobody enters a hold that is about to leave.
-        if self.guards.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            let message = "the lock is shared with other guards of its owner: release them first";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
-        state.term.finish(Phase::Released);
-        drop(state);
-        drop(self.retire());
-        Ok(())
-    }
-
-    fn handle(&self) -> Handle {
-        Handle {
-            key: self.key().to_owned(),
-            token: self.claim.token,
-            mode: self.claim.mode,
-            fence: self.fence,
-            owner: self.claim.owner.clone(),
-        }
-    }
-
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 }
 
-fn lost(loss: Loss) -> Error {
+pub(super) fn lost(loss: Loss) -> Error {
     Error::new(ErrorKind::Lost, format!("the lock was lost: {loss}"))
-}
-
-async fn drop_result(future: impl Future<Output = Result<()>>) {
-    drop(future.await);
 }
 
 /// The clock thread calls here when something is due.

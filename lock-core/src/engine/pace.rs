@@ -19,29 +19,41 @@ type Delays = Box<dyn Iterator<Item = Duration> + Send>;
 pub(crate) struct Pace {
     deadline: BootInstant,
     waits: bool,
-    /// The delays of `Wait::Attempts`, which replace polling.
+    /// The delays of `Wait::Attempts`, which replace polling, and which failures use up too.
     attempts: Option<Delays>,
     failures: Delays,
+    /// From when on a failed request is not repeated.
+    retries_until: BootInstant,
 }
 
 impl Pace {
-    pub(crate) fn new(wait: &Wait, now: BootInstant) -> Self {
-        let endless = || -> Delays { Box::new(FAILURE.delays()) };
-        let (deadline, waits, attempts, failures) = match wait {
+    /// `patience` is how long a call that is not to wait may go on repeating failed requests.
+    pub(crate) fn new(wait: &Wait, now: BootInstant, patience: Duration) -> Self {
+        let mut pace = Self {
+            deadline: BootInstant::FAR,
+            waits: true,
+            attempts: None,
+            failures: Box::new(FAILURE.delays()),
+            retries_until: BootInstant::FAR,
+        };
+        match wait {
             Wait::Never => {
-                let few = Box::new(FAILURE.delays().take(PATIENCE));
-                (BootInstant::FAR, false, None, few as Delays)
+                pace.waits = false;
+                pace.failures = Box::new(FAILURE.delays().take(PATIENCE));
+                pace.retries_until = now + patience;
             }
-            Wait::For(limit) => (now + *limit, true, None, endless()),
-            Wait::Forever => (BootInstant::FAR, true, None, endless()),
+            Wait::For(limit) => {
+                pace.deadline = now + *limit;
+                pace.retries_until = pace.deadline;
+            }
+            Wait::Forever => {}
             Wait::Attempts { max, backoff } => {
                 let pauses = usize::try_from(max.saturating_sub(1)).unwrap_or(usize::MAX);
-                let delays =
-                    |backoff: &Backoff| -> Delays { Box::new(backoff.delays().take(pauses)) };
-                (BootInstant::FAR, pauses > 0, Some(delays(backoff)), delays(backoff))
+                pace.waits = pauses > 0;
+                pace.attempts = Some(Box::new(backoff.delays().take(pauses)));
             }
-        };
-        Self { deadline, waits, attempts, failures }
+        }
+        pace
     }
 
     pub(crate) fn deadline(&self) -> BootInstant {
@@ -69,8 +81,16 @@ impl Pace {
 
     /// Until when to wait before a failed request is repeated; `None` when it is not.
     pub(crate) fn next_retry(&mut self, now: BootInstant) -> Option<BootInstant> {
-        let at = now + self.failures.next()?;
-        (at < self.deadline).then_some(at)
+        let delays = self.attempts.as_mut().unwrap_or(&mut self.failures);
+        let at = now + delays.next()?;
+        (at < self.retries_until).then_some(at)
+    }
+
+    /// Notes that the store has answered: the next failure is a first one again.
+    pub(crate) fn answered(&mut self) {
+        if self.waits && self.attempts.is_none() {
+            self.failures = Box::new(FAILURE.delays());
+        }
     }
 }
 
@@ -79,6 +99,7 @@ mod tests {
     use super::*;
 
     const NOW: BootInstant = BootInstant::from_nanos(1_000_000_000_000);
+    const PATIENT: Duration = Duration::from_secs(5);
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
@@ -86,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_call_that_is_not_to_wait_repeats_failures_twice() {
-        let mut pace = Pace::new(&Wait::Never, NOW);
+        let mut pace = Pace::new(&Wait::Never, NOW, PATIENT);
         assert!(!pace.waits());
         assert!(pace.next_retry(NOW).is_some());
         assert!(pace.next_retry(NOW).is_some());
@@ -96,18 +117,43 @@ mod tests {
     #[test]
     fn counted_attempts_use_their_delays_and_end() {
         let backoff = Backoff::fixed(ms(200));
-        let mut pace = Pace::new(&Wait::Attempts { max: 3, backoff }, NOW);
+        let mut pace = Pace::new(&Wait::Attempts { max: 3, backoff }, NOW, PATIENT);
         assert_eq!(pace.next_attempt(NOW), Some(NOW + ms(200)));
         assert_eq!(pace.next_attempt(NOW), Some(NOW + ms(200)));
         assert_eq!(pace.next_attempt(NOW), None);
-        assert!(!Pace::new(&Wait::Attempts { max: 1, backoff }, NOW).waits());
+        assert!(!Pace::new(&Wait::Attempts { max: 1, backoff }, NOW, PATIENT).waits());
     }
 
     #[test]
     fn a_timed_wait_ends_at_its_deadline() {
-        let mut pace = Pace::new(&Wait::For(ms(300)), NOW);
+        let mut pace = Pace::new(&Wait::For(ms(300)), NOW, PATIENT);
         assert_eq!(pace.next_attempt(NOW + ms(299)), Some(NOW + ms(300)));
         assert_eq!(pace.next_attempt(NOW + ms(300)), None);
         assert!(pace.next_retry(NOW + ms(290)).is_none());
+    }
+
+    #[test]
+    fn a_call_that_is_not_to_wait_does_not_repeat_a_request_that_hung() {
+        let mut pace = Pace::new(&Wait::Never, NOW, PATIENT);
+        assert!(pace.next_retry(NOW + PATIENT).is_none());
+    }
+
+    #[test]
+    fn failures_use_up_counted_attempts() {
+        let backoff = Backoff::fixed(ms(200));
+        let mut pace = Pace::new(&Wait::Attempts { max: 3, backoff }, NOW, PATIENT);
+        assert_eq!(pace.next_retry(NOW), Some(NOW + ms(200)));
+        assert_eq!(pace.next_attempt(NOW), Some(NOW + ms(200)));
+        assert_eq!(pace.next_retry(NOW), None);
+    }
+
+    #[test]
+    fn an_answer_makes_the_next_failure_a_first_one() {
+        let mut pace = Pace::new(&Wait::Forever, NOW, PATIENT);
+        for _ in 0..10 {
+            pace.next_retry(NOW);
+        }
+        pace.answered();
+        assert!(pace.next_retry(NOW).is_some_and(|at| at <= NOW + ms(100)));
     }
 }

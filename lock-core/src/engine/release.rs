@@ -13,14 +13,11 @@ use crate::Kept;
 use crate::LeaseKind;
 use crate::Release;
 use crate::Result;
+use crate::Wait;
 
 /// Between two tries of a release.
 const RETRY: Backoff =
     Backoff::exponential(Duration::from_millis(50), Duration::from_secs(1)).jittered();
-
-/// How often a caller who waits for a release waits for it to be repeated. After that it goes on in
-/// the background: nobody should wait for seconds for something that the TTL ends anyway.
-const PATIENCE: usize = 2;
 
 /// How long a release on a session is repeated at least: while the session lives nothing else ends
 /// the lock, and no session outlives this without having been reached.
@@ -39,9 +36,10 @@ pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
     }
 }
 
-/// Releases as often as a caller has patience for.
+/// Releases as often as a caller has patience for: nobody should wait for seconds for something that
+/// the TTL ends anyway.
 pub(crate) async fn release_patiently(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
-    let mut delays = RETRY.delays().take(PATIENCE);
+    let mut pace = shared.pace(&Wait::Never);
     let mut unsure = false;
     loop {
         let error = match release_once(shared, claim).await {
@@ -51,9 +49,9 @@ pub(crate) async fn release_patiently(shared: &Arc<Shared>, claim: &Claim) -> Re
             Err(error) => error,
         };
         unsure |= error.is_ambiguous();
-        let delay = delays.next().filter(|_| error.is_retryable());
-        let Some(delay) = delay else { return Err(error) };
-        shared.clock().sleep(delay).await;
+        let again = error.is_retryable().then(|| pace.next_retry(shared.now()));
+        let Some(at) = again.flatten() else { return Err(error) };
+        shared.clock().sleep_until(at).await;
     }
 }
 

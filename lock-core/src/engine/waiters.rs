@@ -125,17 +125,16 @@ impl Waiters {
     /// Wakes those who wait for `key`: it was released here.
     pub(crate) fn wake_key(&self, key: &LockKey) {
         if self.count.load(Ordering::Acquire) > 0 {
-            for waiter in self.lock().get(key).into_iter().flatten() {
-                waiter.notify();
-            }
+            // Woken outside the mutex: a waker may run its task at once.
+            let waiters = self.lock().get(key).cloned().unwrap_or_default();
+            waiters.iter().for_each(|waiter| waiter.notify());
         }
     }
 
     /// Wakes all, so that they notice that the provider is closing.
     pub(crate) fn wake_all(&self) {
-        for waiter in self.lock().values().flatten() {
-            waiter.notify();
-        }
+        let waiters: Vec<_> = self.lock().values().flatten().cloned().collect();
+        waiters.iter().for_each(|waiter| waiter.notify());
         self.arrived.notify_one();
     }
 
@@ -156,16 +155,15 @@ impl Waiters {
     }
 
     fn looked(&self, key: &LockKey, peek: Option<Peek>, plan: &PollPlan, now: BootInstant) {
+        let retry_in = match peek {
+            Some(Peek::Held { retry_in }) => retry_in,
+            Some(Peek::Free) | None => None,
+        };
         for waiter in self.lock().get(key).into_iter().flatten() {
-            let retry_in = match peek {
-                Some(Peek::Held { retry_in }) => retry_in,
-                Some(Peek::Free) => {
-                    waiter.notify();
-                    None
-                }
-                None => None,
-            };
             waiter.looks().plan(plan, now, retry_in);
+        }
+        if peek == Some(Peek::Free) {
+            self.wake_key(key);
         }
     }
 }

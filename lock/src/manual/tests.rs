@@ -1,6 +1,17 @@
 //! The tables of the manual are the tests: what they say is what a user sees, word for word.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use lock_core::COMMON_PARAMS;
 use lock_core::ConnectUrl;
+use lock_core::Error;
+use lock_core::Handle;
+use lock_core::Holder;
+use lock_core::LockOptions;
+use lock_core::LockProvider;
+use lock_core::Mode;
+use lock_core::Param;
 use lock_core::Result;
 
 use crate::Config;
@@ -70,4 +81,111 @@ fn the_environment_is_refused_in_the_manual_s_words() {
         config.provider = Some("memory".to_owned());
         connect(&config)
     });
+}
+
+/// Does what a row of the table of calls says.
+async fn call(locks: &Arc<dyn LockProvider>, call: &str) -> Result<()> {
+    let plain = || LockOptions::new().ttl(Duration::from_secs(10)).owner("ann");
+    let refused = |key: String, options: LockOptions| async move {
+        locks.lock(&key, &options.wait(Duration::ZERO)).await.map(drop)
+    };
+    let key = || "k".to_owned();
+    match call {
+        r#"lock("")"# => refused(String::new(), plain()).await,
+        "lock(508 bytes)" => refused("a".repeat(508), plain()).await,
+        r#"lock("a\0b")"# => refused("a\0b".to_owned(), plain()).await,
+        r#"lock("k") with ttl 0"# => refused(key(), plain().ttl(Duration::ZERO)).await,
+        r#"lock("k") with a ttl of 400 days"# => {
+            refused(key(), plain().ttl(Duration::from_secs(400 * 86_400))).await
+        }
+        r#"lock("k") with a grace as long as its ttl"# => {
+            refused(key(), plain().grace(Duration::from_secs(10))).await
+        }
+        r#"lock("k") with owner """# => refused(key(), plain().owner("")).await,
+        r#"lock("k") with an owner of 256 bytes"# => {
+            refused(key(), plain().owner("a".repeat(256))).await
+        }
+        r#"lock("k") with mode shared"# => refused(key(), plain().mode(Mode::Shared)).await,
+        r#"lock("k") with mode permits:3"# => {
+            refused(key(), plain().mode("permits:3".parse()?)).await
+        }
+        r#"lock("k") with fair"# => locks.lock("k", &plain().fair()).await.map(drop),
+        _ => call_on_a_hold(locks, call, plain()).await,
+    }
+}
+
+/// Does what a row of the table of calls says, where it is about a lock that is held.
+async fn call_on_a_hold(
+    locks: &Arc<dyn LockProvider>,
+    call: &str,
+    options: LockOptions,
+) -> Result<()> {
+    let guard = locks.lock("held", &options).await?;
+    let bob = |wait: Duration| options.clone().owner("bob").wait(wait);
+    match call {
+        r#"lock("k") while another holds it, without wait"# => {
+            locks.lock("held", &bob(Duration::ZERO)).await.map(drop)
+        }
+        r#"lock("k") while another holds it, with a wait of 10 ms"# => {
+            locks.lock("held", &bob(Duration::from_millis(10))).await.map(drop)
+        }
+        "extend(0)" => guard.extend(Duration::ZERO).await,
+        "into_handle() while another guard of the owner lives" => {
+            let _second = locks.lock("held", &options).await?;
+            guard.into_handle().map(drop)
+        }
+        "renew(handle) of what was released" => {
+            let handle = guard.into_handle()?;
+            locks.release(&handle).await?;
+            locks.renew(&handle, Duration::from_secs(1)).await.map(drop)
+        }
+        "release(handle) of what was released" => {
+            let handle = guard.into_handle()?;
+            locks.release(&handle).await?;
+            locks.release(&handle).await
+        }
+        r#"lock("k") after shutdown"# => {
+            locks.shutdown(Duration::from_secs(1)).await?;
+            locks.lock("k", &options).await.map(drop)
+        }
+        r#""7".parse::<Handle>()"# => "7".parse::<Handle>().map(drop),
+        r#""permits:0".parse::<Mode>()"# => "permits:0".parse::<Mode>().map(drop),
+        _ => panic!("the test does not know how to do {call}"),
+    }
+}
+
+/// Leaves out of the holders what differs from run to run.
+fn steady(error: Error) -> Error {
+    let owner = error.holders().first().and_then(|holder| holder.owner.clone());
+    let holders = owner.into_iter().map(|owner| Holder::new().owned_by(owner)).collect();
+    error.with_holders(holders)
+}
+
+#[test]
+#[cfg(feature = "sqlite")]
+fn a_call_is_refused_in_the_manual_s_words() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    check("| call |", |row| {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/locks.db?prefix=shop:", folder.path().display());
+        runtime.block_on(async {
+            let locks = crate::connect(&url).await?;
+            call(&locks, row).await.map_err(steady)
+        })
+    });
+}
+
+#[test]
+#[cfg(all(feature = "memory", feature = "sqlite"))]
+fn the_manual_lists_each_query_key_and_no_other() {
+    let row =
+        |backend: &str, param: &Param| format!("| {backend} | `{}` | {} |", param.name, param.help);
+    let common = COMMON_PARAMS.iter().map(|param| row("any", param));
+    let own = backends::DRIVERS
+        .iter()
+        .flat_map(|driver| driver.params.iter().map(move |param| row(driver.name, param)));
+    let lines = include_str!("configuration.md").lines();
+    let listed = lines.skip_while(|line| !line.starts_with("| backend |")).skip(2);
+    let listed: Vec<&str> = listed.take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(listed, common.chain(own).collect::<Vec<_>>());
 }

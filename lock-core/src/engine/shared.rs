@@ -1,0 +1,229 @@
+//! What the parts of an engine share, and how each request to the store is made.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::Notify;
+
+use super::acquire::closed;
+use super::background::Executor;
+use super::keeper::Keeper;
+use super::observe::Metrics;
+use super::options::EngineOptions;
+use super::pace::Pace;
+use super::reentry::Reentry;
+use super::release;
+use super::slots::Slots;
+use super::waiters::Waiters;
+use crate::Backend;
+use crate::BootInstant;
+use crate::Claim;
+use crate::Clock;
+use crate::Error;
+use crate::ErrorKind;
+use crate::Kept;
+use crate::Owner;
+use crate::Profile;
+use crate::Result;
+use crate::Wait;
+
+/// What an engine's parts share.
+pub(crate) struct Shared {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) profile: Profile,
+    pub(super) options: EngineOptions,
+    pub(super) owner: Owner,
+    pub(super) executor: Executor,
+    pub(super) keeper: Keeper,
+    pub(super) slots: Slots,
+    pub(super) waiters: Waiters,
+    pub(super) reentry: Reentry,
+    pub(super) metrics: Metrics,
+    closed: AtomicBool,
+    closing: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(
+        backend: Arc<dyn Backend>,
+        options: EngineOptions,
+        executor: Executor,
+    ) -> Result<Self> {
+        let mut profile = backend.profile().clone();
+        profile.batch = profile.batch.max(1);
+        let owner = match &options.owner {
+            Some(name) => Owner::new(name)?,
+            None => default_owner()?,
+        };
+        let shared = Self {
+            metrics: Metrics::new(profile.name),
+            backend,
+            profile,
+            options,
+            owner,
+            executor,
+            keeper: Keeper::new(),
+            slots: Slots::default(),
+            waiters: Waiters::new(),
+            reentry: Reentry::default(),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
+        };
+        shared.parse_ttl(None)?;
+        Ok(shared)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.options.clock
+    }
+
+    pub(crate) fn now(&self) -> BootInstant {
+        self.options.clock.now()
+    }
+
+    /// The key as the caller wrote it.
+    pub(crate) fn strip<'a>(&self, full: &'a str) -> &'a str {
+        full.strip_prefix(self.options.prefix.as_str()).unwrap_or(full)
+    }
+
+    pub(crate) fn stamp(&self, error: Error, operation: &'static str, key: Option<&str>) -> Error {
+        error.in_context(operation, self.profile.name, key)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Completes when the provider begins to shut down.
+    pub(crate) async fn closing(&self) {
+        loop {
+            let closing = self.closing.notified();
+            tokio::pin!(closing);
+            closing.as_mut().enable();
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            closing.await;
+        }
+    }
+
+    pub(crate) fn no_answer(&self) -> Error {
+        let limit = self.options.operation_timeout;
+        Error::new(ErrorKind::Unavailable, format!("the store gave no answer within {limit:?}"))
+            .ambiguous()
+    }
+
+    /// Bounds one request by the operation's time limit and says what it was. A backend that panics
+    /// fails: it must not end the task that keeps all other locks.
+    pub(crate) async fn limited<T>(
+        &self,
+        operation: &'static str,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.limited_to(self.options.operation_timeout, operation, request).await
+    }
+
+    pub(crate) async fn limited_to<T>(
+        &self,
+        limit: Duration,
+        operation: &'static str,
+        request: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let limit = limit.min(self.options.operation_timeout);
+        let request = AssertUnwindSafe(request).catch_unwind();
+        let answer = tokio::select! {
+            biased;
+            answer = request => answer.unwrap_or_else(|_| Err(panicked())),
+            () = self.options.clock.sleep(limit) => Err(self.no_answer()),
+        };
+        answer.map_err(|error| self.stamp(error, operation, None))
+    }
+
+    /// Repeats a request that may be repeated while its failures are of the passing kind.
+    pub(super) async fn repeated<T, F>(
+        &self,
+        operation: &'static str,
+        request: impl Fn() -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut pace = self.pace(&Wait::Never);
+        loop {
+            match self.limited(operation, request()).await {
+                Err(error) if error.is_retryable() => {
+                    let Some(at) = pace.next_retry(self.now()) else { return Err(error) };
+                    self.options.clock.sleep_until(at).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    pub(super) fn pace(&self, wait: &Wait) -> Pace {
+        Pace::new(wait, self.now(), self.options.operation_timeout)
+    }
+
+    pub(crate) fn expect_answers(&self, kept: Vec<Kept>, claims: usize) -> Result<Vec<Kept>> {
+        if kept.len() == claims {
+            return Ok(kept);
+        }
+        let message = format!("the backend answered for {} of {claims} claims", kept.len());
+        Err(Error::new(ErrorKind::Corrupt, message))
+    }
+
+    /// Releases a claim in the background, until it is certain.
+    pub(crate) fn release_later(self: &Arc<Self>, claim: Claim) {
+        self.executor.spawn_debt(release::release_surely(self.clone(), claim));
+    }
+
+    /// Begins to shut down: no new calls, no waits, no holds.
+    pub(super) fn begin_close(self: &Arc<Self>) {
+        self.closed.store(true, Ordering::Release);
+        self.closing.notify_waiters();
+        self.waiters.wake_all();
+        for held in self.keeper.holds() {
+            held.close();
+        }
+    }
+
+    pub(super) async fn finish_close(self: Arc<Self>, timeout: Duration) -> Result<()> {
+        let settled = tokio::select! {
+            biased;
+            () = self.executor.settled() => true,
+            () = self.options.clock.sleep(timeout) => false,
+        };
+        let unpaid = self.executor.debts();
+        self.limited_to(timeout.max(Duration::from_secs(1)), "shutdown", self.backend.close())
+            .await?;
+        if settled {
+            return Ok(());
+        }
+        let message =
+            format!("{unpaid} releases are not confirmed after {timeout:?}; TTLs end them");
+        Err(Error::new(ErrorKind::Timeout, message))
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Unavailable, "the backend panicked: a bug in it").ambiguous().permanent()
+}
+
+/// `host:pid`, for people who look for a holder.
+fn default_owner() -> Result<Owner> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Owner::new(&format!("{host}:{}", std::process::id()))
+}
+
+/// Ends the tasks that wait for something to do.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.keeper.look_again();
+        self.waiters.wake_all();
+    }
+}

@@ -1,0 +1,75 @@
+//! What the tests share.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lock_core::Attempt;
+use lock_core::Backend as _;
+use lock_core::Claim;
+use lock_core::Fence;
+use lock_core::LockKey;
+use lock_core::Owner;
+use lock_sqlite::Sqlite;
+use lock_sqlite::SqliteConfig;
+use lock_sqlite::connect;
+
+/// A directory that goes when the test ends.
+pub(crate) struct Directory(PathBuf);
+
+impl Directory {
+    pub(crate) fn new() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lock-sqlite-test-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.0.join("locks.db")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) async fn open(path: &Path) -> Sqlite {
+    connect(SqliteConfig::new(path)).await.unwrap()
+}
+
+pub(crate) fn claim(key: &str) -> Claim {
+    claim_for(key, Duration::from_secs(30))
+}
+
+pub(crate) fn claim_for(key: &str, ttl: Duration) -> Claim {
+    Claim::new(LockKey::new(key).unwrap(), Owner::new("ann@test:1").unwrap(), ttl)
+}
+
+/// Acquires and returns the fence; fails if the key is held.
+pub(crate) async fn acquire(backend: &Sqlite, claim: &Claim) -> Fence {
+    match backend.attempt(claim).await.unwrap() {
+        Attempt::Acquired { fence, .. } => fence,
+        held => panic!("{held:?}"),
+    }
+}
+
+/// Acquires as soon as the key is free.
+pub(crate) async fn acquire_soon(backend: &Sqlite, claim: &Claim) -> Fence {
+    loop {
+        if let Attempt::Acquired { fence, .. } = backend.attempt(claim).await.unwrap() {
+            return fence;
+        }
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,110 @@
+//! Taking a lock for `run` and `acquire`.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use lock::Error;
+use lock::ErrorKind;
+use lock::LockGuard;
+use lock::LockOptions;
+use lock::Wait;
+
+use super::Context;
+use super::progress::progress;
+use crate::args::Claim;
+use crate::caller::Caller;
+use crate::caller::end_of_wait;
+use crate::duration::show;
+use crate::exit::Code;
+use crate::exit::Outcome;
+use crate::place;
+
+/// Turns flags into options.
+pub(super) fn options(
+    context: &Context,
+    claim: &Claim,
+    caller: &Caller,
+    (flag, ttl): (&str, Option<Duration>),
+) -> Result<LockOptions, Outcome> {
+    let owner = claim.owner.clone().unwrap_or_else(|| place::default_owner(caller.process()));
+    let mut options =
+        LockOptions::new().wait(claim.wait.clone()).owner(owner).min_hold(claim.min_hold);
+    if let Some(ttl) = ttl {
+        context.check_ttl(flag, ttl)?;
+        options = options.ttl(ttl);
+    }
+    if let Some(grace) = claim.grace {
+        check_grace(context, grace, ttl, flag)?;
+        options = options.grace(grace);
+    }
+    Ok(options)
+}
+
+fn check_grace(
+    context: &Context,
+    grace: Duration,
+    ttl: Option<Duration>,
+    flag: &str,
+) -> Result<(), Outcome> {
+    let of_url = context.config.url.as_ref().and_then(|url| url.duration("ttl").ok().flatten());
+    let ttl = ttl.or(context.config.default_ttl).or(of_url).unwrap_or(DEFAULT_TTL);
+    if grace < ttl {
+        return Ok(());
+    }
+    Err(Outcome::usage(format!("--grace must be shorter than {flag}, which is {}", show(ttl))))
+}
+
+/// The TTL where nobody says anything else.
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
+/// Takes the lock, waiting as asked; a signal ends the wait with nothing held.
+pub(super) async fn take(
+    context: &Context,
+    claim: &Claim,
+    options: &LockOptions,
+    caller: &mut Caller,
+) -> Result<LockGuard, Outcome> {
+    let key = claim.key.get()?;
+    let waits = claim.wait != Wait::Never;
+    if waits {
+        context.note(|| format!("waiting for {key:?}"));
+    }
+    let lock = context.provider.lock(key, options);
+    let taken = tokio::select! {
+        biased;
+        outcome = end_of_wait(caller, key) => return Err(outcome),
+        taken = lock => taken,
+        never = shown(context, key, waits) => match never {},
+    };
+    let guard = taken.map_err(|error| refused(error, key, claim))?;
+    context.note(|| {
+        let (fence, ttl, owner) = (guard.fence(), show(guard.ttl()), guard.owner());
+        format!("acquired {key:?} as {owner}, fence {fence}, TTL {ttl}")
+    });
+    Ok(guard)
+}
+
+async fn shown(context: &Context, key: &str, waits: bool) -> Infallible {
+    if waits { progress(context, key).await } else { std::future::pending().await }
+}
+
+/// Says who has the lock.
+fn refused(error: Error, key: &str, claim: &Claim) -> Outcome {
+    let waited = match error.kind() {
+        ErrorKind::Held => String::new(),
+        ErrorKind::Timeout => "the wait is over, ".to_owned(),
+        _ => return error.into(),
+    };
+    let holder = match error.holders() {
+        [] => "somebody else".to_owned(),
+        [holder] => holder.to_string(),
+        [holder, rest @ ..] => format!("{holder} and {} more", rest.len()),
+    };
+    let (word, code) = match (claim.skip_ok, error.kind()) {
+        (true, _) => ("skipped", Code::OK),
+        (false, ErrorKind::Held) => ("held", Code::HELD),
+        (false, _) => ("timeout", Code::HELD),
+    };
+    let skipped = if claim.skip_ok { "; skipped" } else { "" };
+    Outcome::new(word, code, format!("{waited}{key:?} is held by {holder}{skipped}"))
+}

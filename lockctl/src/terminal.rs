@@ -1,0 +1,59 @@
+//! The controlling terminal and whose turn it is on it.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use rustix::fs::OFlags;
+use rustix::process::Pid;
+use rustix::termios::OptionalActions;
+use rustix::termios::Termios;
+use rustix::termios::tcgetattr;
+use rustix::termios::tcgetpgrp;
+use rustix::termios::tcsetattr;
+use rustix::termios::tcsetpgrp;
+
+/// The controlling terminal, which belongs to the process group `home` between jobs.
+///
+/// Who hands it over must have SIGTTOU blocked.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    file: File,
+    home: Pid,
+    modes: Option<Termios>,
+}
+
+impl Terminal {
+    /// Opens it, if this process has one.
+    pub(crate) fn open(home: Pid) -> Option<Self> {
+        let flags = i32::try_from(OFlags::NOCTTY.bits()).ok()?;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open("/dev/tty");
+        let file = file.ok()?;
+        let modes = tcgetattr(&file).ok();
+        Some(Self { file, home, modes })
+    }
+
+    /// Tells whether `home` is in the foreground.
+    pub(crate) fn is_home(&self) -> bool {
+        tcgetpgrp(&self.file) == Ok(self.home)
+    }
+
+    /// Hands it to `group`, if it is `home`'s to give; tells whether it did.
+    pub(crate) fn give(&self, group: Pid) -> bool {
+        self.is_home() && tcsetpgrp(&self.file, group).is_ok()
+    }
+
+    /// Takes it back from `group`, unless the shell has done so.
+    pub(crate) fn take_back(&self, group: Pid) {
+        if tcgetpgrp(&self.file) == Ok(group) {
+            let _ = tcsetpgrp(&self.file, self.home);
+        }
+    }
+
+    /// Restores the modes that a killed job had no time to restore.
+    pub(crate) fn restore_modes(&self) {
+        if let Some(modes) = self.modes.as_ref().filter(|_| self.is_home()) {
+            let _ = tcsetattr(&self.file, OptionalActions::Now, modes);
+        }
+    }
+}
