@@ -59,8 +59,8 @@ impl Steps {
         profile.wakeup = Wakeup::Push;
         profile.watches_holders = true;
         // As on a store that pushes, polling is only the last resort.
-        let (first, eager, max) = (Duration::from_secs(1), Duration::ZERO, Duration::from_secs(1));
-        profile.poll = PollPlan { first, eager, max };
+        let pause = Duration::from_secs(3);
+        profile.poll = PollPlan { first: pause, eager: Duration::ZERO, max: pause };
         if flaw == Some(Flaw::BatchOfOne) {
             profile.batch = 1;
         }
