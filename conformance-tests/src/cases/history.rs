@@ -199,6 +199,8 @@ async fn of_fair_waiters_follows_arrival(cx: Cx) -> Outcome {
 async fn of_a_bad_line_is_sound(cx: Cx) -> Outcome {
     let (bad, link) = cx.proxied().await?;
     let (engines, until) = ([bad, cx.engine().await?], now() + ms(3000));
+    // The link must outlive the loops: what they owe the store is paid over it.
+    let line = link.clone();
     let storm = tokio::spawn(async move {
         let weathers = [
             crate::Weather::LosesReplies,
@@ -207,14 +209,16 @@ async fn of_a_bad_line_is_sound(cx: Cx) -> Outcome {
             crate::Weather::Hangs,
         ];
         for weather in weathers.into_iter().cycle().take_while(|_| now() < until) {
-            link.set(weather);
+            line.set(weather);
             sleep(ms(60)).await;
-            link.set(crate::Weather::Fair);
+            line.set(crate::Weather::Fair);
             sleep(ms(60)).await;
         }
     });
     let history = write_in_loops(&engines, 4, until).await?;
     storm.await?;
     sleep(ms(2000)).await;
-    is_sound(&cx, &history).await
+    is_sound(&cx, &history).await?;
+    drop(link);
+    Ok(())
 }
