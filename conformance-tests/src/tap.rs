@@ -29,6 +29,7 @@ use lock_core::Release;
 use lock_core::Result;
 use lock_core::SharedBackend;
 use lock_core::Watch;
+use lock_core::WatchFor;
 use tokio::sync::watch;
 
 use crate::Link;
@@ -155,8 +156,8 @@ impl Backend for Tap {
         self.carry("release", 1, self.inner.release(claim)).await
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        self.carry("peek", keys.len(), self.inner.peek(keys)).await
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        self.carry("peek", claims.len(), self.inner.peek(claims)).await
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
@@ -175,11 +176,11 @@ impl Backend for Tap {
         self.carry("purge", 1, self.inner.purge()).await
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
+    async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
         if self.deaf.load(Ordering::SeqCst) {
             return Ok(Watch::none());
         }
-        self.carry("watch", 1, self.inner.watch(claim, hint)).await
+        self.carry("watch", 1, self.inner.watch(claim, reason, hint)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -7,6 +7,8 @@ use std::any::Any;
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -34,7 +36,8 @@ use crate::Token;
 /// - **S3** The store's clock decides expiry; no client's wall clock is ever written.
 /// - **S4** A foreign or stale token changes nothing.
 /// - **S5** The fence strictly rises per key and is drawn inside the acquiring step.
-/// - **S6** No policy sleep, retry, time-out or log inside.
+/// - **S6** No policy sleep, retry, time-out or log inside. An actor that owns a connection may give up
+///   a request when the lease it serves has ended, for a dropped call does not stop an actor.
 /// - **S7** Dropping a call leaves the store before or after the step; a connection in an unknown state
 ///   is proven clean or closed.
 /// - **S8** Errors are classified: retryable only if repetition helps, ambiguous if it may have been
@@ -45,6 +48,9 @@ use crate::Token;
 /// - **S12** After an error nothing is held that was not held before.
 ///
 /// Calls are dropped only after a time-out; the engine then releases the claim once the call is over.
+/// Closing a connection does not prove that the server will not yet carry out what was sent on it: a
+/// store with a lease per lock bounds that by the TTL, a session store has to rule it out (end the old
+/// session, or compare a mark) before it answers a release with [`Release::NotHeld`].
 #[async_trait]
 pub trait Backend: Debug + Send + Sync + 'static {
     /// Returns the facts about the store. Constant for the life of the backend.
@@ -65,8 +71,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Releases the claim's token and leaves the line.
     async fn release(&self, claim: &Claim) -> Result<Release>;
 
-    /// Looks once at all `keys` for those who wait; one answer per key, in order.
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>>;
+    /// Looks once on behalf of all `claims` that wait; one answer per claim, in order.
+    ///
+    /// A claim that stands in the store's line is told [`Peek::Free`] only when it is its turn.
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>>;
 
     /// Tells who holds `key` and how many wait in the store's line.
     async fn inspect(&self, key: &LockKey) -> Result<KeyState>;
@@ -82,10 +90,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// Arms a hint for `claim`: when this returns, no later release can be missed.
     ///
-    /// For a claim in line or waiting, the hint means "try again"; for one that holds, "keep me now".
-    /// Hints may be spurious, late or missing; the engine polls behind them. Dropping the [`Watch`]
-    /// disarms it. A store that cannot hint returns [`Watch::none`].
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch>;
+    /// Hints may be spurious, late or missing; the engine polls behind them. They are given, and
+    /// watches dropped, outside every mutex of the backend: a hint may run code that calls it.
+    /// Dropping the [`Watch`] disarms it. A store that cannot hint returns [`Watch::none`]. When a
+    /// subscription breaks, the backend says [`Hint::broken`] instead of mending it at its own pace.
+    ///
+    /// Watching for [`WatchFor::Eviction`] is asked only of backends whose profile
+    /// [`watches_holders`](Profile::watches_holders), once for each acquisition: it must not cost a
+    /// request.
+    async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch>;
 
     /// Ends connections and sessions; what is still held is released by the store.
     async fn close(&self) -> Result<()>;
@@ -101,7 +114,9 @@ pub struct Claim {
     pub token: Token,
     /// How it excludes others.
     pub mode: Mode,
-    /// The lease to run.
+    /// The lease to run, on a store where each lock has one. On a session it is at least
+    /// [`Profile::ttl_min`], and the [`Lease`] returned is the session's, shorter or longer: the engine
+    /// itself ends a lock there whose own TTL runs out.
     pub ttl: Duration,
     /// Who to show as the holder.
     pub owner: Owner,
@@ -265,19 +280,44 @@ impl Evicted {
     }
 }
 
+/// What a [`Backend::watch`] is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "a claim either waits or holds")]
+pub enum WatchFor {
+    /// The claim waits or stands in line: the hint means "try again".
+    Release,
+    /// The claim holds: the hint means "keep me now".
+    Eviction,
+}
+
 /// A cheap way for a backend to say "look again". It never blocks and may be given from any thread.
 #[derive(Clone, Debug)]
-pub struct Hint(Waker);
+pub struct Hint {
+    waker: Waker,
+    broken: Arc<AtomicBool>,
+}
 
 impl Hint {
     /// Makes a hint that wakes `waker`.
     pub fn new(waker: Waker) -> Self {
-        Self(waker)
+        Self { waker, broken: Arc::default() }
     }
 
     /// Gives the hint. Repeating it is harmless.
     pub fn give(&self) {
-        self.0.wake_by_ref();
+        self.waker.wake_by_ref();
+    }
+
+    /// Gives the hint and says that it is the last: its subscription has broken, and what happened
+    /// since is unknown. The engine looks and arms again, at its own pace.
+    pub fn broken(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    /// Tells whether [`broken`](Self::broken) has been said.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 }
 

@@ -39,6 +39,7 @@ pub use backend::Peek;
 pub use backend::Release;
 pub use backend::SharedBackend;
 pub use backend::Watch;
+pub use backend::WatchFor;
 pub use clock::BootInstant;
 pub use clock::Clock;
 pub use clock::ManualClock;

@@ -125,6 +125,42 @@ async fn a_lock_freed_without_a_hint_is_found_by_looking() {
 }
 
 #[tokio::test]
+async fn a_broken_hint_is_armed_again_and_wakes_again() {
+    let (hand, store, engine) = setup();
+    store.occupy("k", HOUR);
+    store.always(Op::Peek, Order::Hang);
+    let waiter = lock(&engine, "k", plain().wait(Wait::Forever));
+    rest(&hand).await;
+    assert_eq!(store.calls(Op::Watch), 1);
+    for armed in 2..5 {
+        store.break_watches();
+        hand.advance(ms(200)).await;
+        assert_eq!(store.calls(Op::Watch), armed);
+    }
+    store.vacate("k");
+    store.hint();
+    rest(&hand).await;
+    assert!(waiter.is_finished(), "woken by the hint that was armed last");
+    drop(waiter.await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn a_hint_that_cannot_be_armed_is_tried_again_later() {
+    let (hand, store, engine) = setup();
+    store.occupy("k", HOUR);
+    store.always(Op::Peek, Order::Hang);
+    store.order(Op::Watch, Order::Fail(refused()));
+    let waiter = lock(&engine, "k", plain().wait(Wait::Forever));
+    hand.advance(ms(300)).await;
+    assert_eq!(store.calls(Op::Watch), 2, "once more, not in a loop");
+    store.vacate("k");
+    store.hint();
+    rest(&hand).await;
+    assert!(waiter.is_finished());
+    drop(waiter.await.unwrap().unwrap());
+}
+
+#[tokio::test]
 async fn a_lock_freed_while_the_hint_is_armed_is_not_missed() {
     let (hand, store, engine) = setup();
     store.occupy("k", HOUR);

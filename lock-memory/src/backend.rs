@@ -19,6 +19,7 @@ use lock_core::Profile;
 use lock_core::Release;
 use lock_core::Result;
 use lock_core::Watch;
+use lock_core::WatchFor;
 use lock_core::async_trait;
 
 use crate::client::Inner;
@@ -56,11 +57,10 @@ impl Backend for Memory {
         }
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        let peek = self
-            .0
-            .wire
-            .call(Call::Peek, |state, now| keys.iter().map(|key| state.peek(now, key)).collect());
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        let peek = self.0.wire.call(Call::Peek, |state, now| {
+            claims.iter().map(|claim| state.peek(now, claim)).collect()
+        });
         peek.await
     }
 
@@ -81,7 +81,7 @@ impl Backend for Memory {
         self.0.wire.call(Call::Purge, |state, now| state.purge(now)).await
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
+    async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
         let store = self.0.wire.store();
         let bell = self.0.wire.bell(hint);
         let armed = self.0.wire.call(Call::Watch, |state, now| {

@@ -172,8 +172,9 @@ impl State {
         }
     }
 
-    pub(crate) fn peek(&self, now: Now<'_>, key: &LockKey) -> Peek {
-        self.records.get(key).map_or(Peek::Free, |record| record.peek(self.view(now)))
+    pub(crate) fn peek(&self, now: Now<'_>, claim: &Claim) -> Peek {
+        let record = self.records.get(&claim.key);
+        record.map_or(Peek::Free, |record| record.peek(self.view(now), claim))
     }
 
     pub(crate) fn inspect(&self, now: Now<'_>, key: &LockKey) -> KeyState {

@@ -24,6 +24,7 @@ use lock_core::LockKey;
 use lock_core::Owner;
 use lock_core::Peek;
 use lock_core::Release;
+use lock_core::WatchFor;
 use lock_sqlite::Sqlite;
 use lock_sqlite::SqliteConfig;
 use lock_sqlite::connect;
@@ -179,7 +180,7 @@ fn bare_loop(file: &str, key: &str, time: Duration) -> Outcome<u64> {
 /// Waits for `key` as an engine does: arm, attempt, hint or a poll, again.
 async fn wait_for(backend: &Sqlite, claim: &Claim) -> Outcome<()> {
     let notify = std::sync::Arc::new(Notify::new());
-    let _watch = backend.watch(claim, Hint::new(waker(notify.clone()))).await?;
+    let _watch = backend.watch(claim, WatchFor::Release, Hint::new(waker(notify.clone()))).await?;
     loop {
         if let Attempt::Acquired { .. } = backend.attempt(claim).await? {
             return Ok(());
@@ -256,18 +257,18 @@ async fn idle() -> Outcome<()> {
     let file = fresh_file("idle")?;
     let file = file.to_str().ok_or("path")?;
     let (holder, waiter) = (open(file).await?, open(file).await?);
-    let (mut watches, mut keys) = (Vec::new(), Vec::new());
+    let (mut watches, mut claims) = (Vec::new(), Vec::new());
     for i in 0..50 {
         let held = claim(&format!("key-{i}"))?;
         holder.attempt(&held).await?;
         let hint = Hint::new(std::task::Waker::noop().clone());
-        watches.push(waiter.watch(&held, hint).await?);
-        keys.push(held.key);
+        watches.push(waiter.watch(&held, WatchFor::Release, hint).await?);
+        claims.push(held);
     }
     let before = cpu();
     for _ in 0..40 {
         tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(250)).await;
-        assert!(waiter.peek(&keys).await?.iter().all(|peek| matches!(peek, Peek::Held { .. })));
+        assert!(waiter.peek(&claims).await?.iter().all(|peek| matches!(peek, Peek::Held { .. })));
     }
     println!("50 waiters, 10 s: {:?} of processor time", cpu() - before);
     Ok(())

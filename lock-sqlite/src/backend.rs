@@ -23,6 +23,7 @@ use lock_core::Release;
 use lock_core::Result;
 use lock_core::Wakeup;
 use lock_core::Watch;
+use lock_core::WatchFor;
 use lock_core::async_trait;
 
 use crate::boot::Boot;
@@ -129,8 +130,8 @@ impl Backend for Sqlite {
         self.client.step(move |store| store.release(&claim)).await
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        let keys = keys.to_vec();
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        let keys: Vec<LockKey> = claims.iter().map(|claim| claim.key.clone()).collect();
         self.client.call(Kind::Read, move |store| store.peek(&keys)).await
     }
 
@@ -161,7 +162,7 @@ impl Backend for Sqlite {
         }
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
+    async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
         Ok(self.client.wake().watch(&claim.key, hint))
     }
 

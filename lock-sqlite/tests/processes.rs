@@ -25,6 +25,7 @@ use lock_core::Attempt;
 use lock_core::Backend as _;
 use lock_core::Hint;
 use lock_core::Release;
+use lock_core::WatchFor;
 use rusqlite::Connection;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -150,7 +151,8 @@ async fn wait_for(file: &str, key: &str) {
     let backend = open(Path::new(file)).await;
     let wakes = Arc::new(Wakes(Notify::new()));
     let mine = claim(key);
-    let _watch = backend.watch(&mine, Hint::new(wakes.clone().into())).await.unwrap();
+    let _watch =
+        backend.watch(&mine, WatchFor::Release, Hint::new(wakes.clone().into())).await.unwrap();
     let mut hints = 0;
     while let Attempt::Held { .. } = backend.attempt(&mine).await.unwrap() {
         if hints == 0 {

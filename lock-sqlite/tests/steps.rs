@@ -85,7 +85,7 @@ async fn an_expired_lease_is_taken_over_and_never_revived() {
     let backend = open(&directory.file()).await;
     let dead = claim_for("k", SHORT);
     let fence = acquire(&backend, &dead).await;
-    while backend.peek(std::slice::from_ref(&dead.key)).await.unwrap() != [Peek::Free] {}
+    while backend.peek(std::slice::from_ref(&dead)).await.unwrap() != [Peek::Free] {}
     assert_eq!(backend.keep(std::slice::from_ref(&dead)).await.unwrap(), [Kept::Gone]);
     assert_eq!(backend.release(&dead).await.unwrap(), Release::NotHeld);
     let next = claim("k");

@@ -67,7 +67,7 @@ async fn attempt_in(
     claim: &Claim,
 ) -> Outcome<(SharedBackend, Arc<dyn Link>, Error)> {
     let (client, link) = cx.fixture().proxied(cx.namespace()).await?;
-    client.peek(std::slice::from_ref(&claim.key)).await?;
+    client.peek(std::slice::from_ref(claim)).await?;
     link.set(weather);
     match client.attempt(claim).await {
         Err(error) => Ok((client, link, error)),

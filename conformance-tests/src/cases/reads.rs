@@ -96,7 +96,7 @@ async fn looking_does_not_prolong_a_lease(cx: Cx) -> Outcome {
     let end = lease.since + lease.ttl;
     while now() < end {
         first.inspect(&claim.key).await?;
-        first.peek(slice::from_ref(&claim.key)).await?;
+        first.peek(slice::from_ref(&claim)).await?;
         first.list(cx.namespace(), None, 10).await?;
         sleep(ms(20)).await;
     }
@@ -107,7 +107,7 @@ async fn looking_does_not_prolong_a_lease(cx: Cx) -> Outcome {
 async fn looking_does_not_take_a_key(cx: Cx) -> Outcome {
     let (first, second) = (cx.client().await?, cx.client().await?);
     first.inspect(&cx.key("a")).await?;
-    first.peek(&[cx.key("a")]).await?;
+    first.peek(&[cx.claim("a")]).await?;
     check!(names(&*first, cx.namespace(), 10).await?.is_empty(), "a look made a record");
     acquire(&*second, &cx.claim("a")).await?;
     Ok(())
@@ -117,7 +117,7 @@ async fn peek_answers_each_key_in_its_place(cx: Cx) -> Outcome {
     let (first, second) = (cx.client().await?, cx.client().await?);
     acquire(&*first, &cx.claim("b")).await?;
     acquire(&*first, &cx.claim("d")).await?;
-    let peeks = second.peek(&["a", "b", "c", "d"].map(|name| cx.key(name))).await?;
+    let peeks = second.peek(&["a", "b", "c", "d"].map(|name| cx.claim(name))).await?;
     check_matches!(peeks[..], [Peek::Free, Peek::Held { .. }, Peek::Free, Peek::Held { .. }]);
     check_matches!(second.peek(&[]).await?[..], []);
     Ok(())
@@ -128,7 +128,7 @@ async fn peek_shows_an_expired_lock_as_free(cx: Cx) -> Outcome {
     let claim = cx.claim_for("a", cx.ttl(&*first));
     let (_, lease) = acquire(&*first, &claim).await?;
     cx.lapse(&*second, &claim.key, lease).await?;
-    check_matches!(second.peek(&[claim.key]).await?[..], [Peek::Free]);
+    check_matches!(second.peek(&[cx.claim("a")]).await?[..], [Peek::Free]);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use lock_core::Eviction;
 use lock_core::Hint;
+use lock_core::WatchFor;
 use tokio::sync::Notify;
 
 use crate::Cx;
@@ -42,7 +43,7 @@ async fn of_a_waiter_tells_of_a_release(cx: Cx) -> Outcome {
     let held = cx.claim("a");
     acquire(&*first, &held).await?;
     let (bell, hint) = bell();
-    let _watch = second.watch(&cx.claim("a"), hint).await?;
+    let _watch = second.watch(&cx.claim("a"), WatchFor::Release, hint).await?;
     first.release(&held).await?;
     within(SLACK, bell.0.notified()).await
 }
@@ -54,7 +55,7 @@ async fn is_armed_when_it_returns(cx: Cx) -> Outcome {
         let held = cx.claim(&name);
         acquire(&*first, &held).await?;
         let (bell, hint) = bell();
-        let watch = second.watch(&cx.claim(&name), hint).await?;
+        let watch = second.watch(&cx.claim(&name), WatchFor::Release, hint).await?;
         first.release(&held).await?;
         within(SLACK, bell.0.notified()).await?;
         drop(watch);
@@ -67,7 +68,7 @@ async fn of_the_next_in_line_tells_of_a_release(cx: Cx) -> Outcome {
     let (held, waiter) = (cx.claim("a"), cx.in_line("a"));
     acquire(&*first, &held).await?;
     let (bell, hint) = bell();
-    let _watch = second.watch(&waiter, hint).await?;
+    let _watch = second.watch(&waiter, WatchFor::Release, hint).await?;
     second.attempt(&waiter).await?;
     first.release(&held).await?;
     within(SLACK, bell.0.notified()).await?;
@@ -80,7 +81,7 @@ async fn of_a_holder_tells_of_its_eviction(cx: Cx) -> Outcome {
     let held = cx.claim("a");
     acquire(&*first, &held).await?;
     let (bell, hint) = bell();
-    let _watch = first.watch(&held, hint).await?;
+    let _watch = first.watch(&held, WatchFor::Eviction, hint).await?;
     second.evict(&held.key, Eviction::LockOnly).await?;
     within(SLACK, bell.0.notified()).await
 }
@@ -91,7 +92,7 @@ async fn that_was_dropped_harms_nobody(cx: Cx) -> Outcome {
     acquire(&*first, &held).await?;
     for _ in 0..20 {
         let (_, hint) = bell();
-        drop(second.watch(&cx.claim("a"), hint).await?);
+        drop(second.watch(&cx.claim("a"), WatchFor::Release, hint).await?);
     }
     first.release(&held).await?;
     acquire(&*second, &cx.claim("a")).await?;

@@ -27,6 +27,7 @@ use lock_core::Profile;
 use lock_core::Release;
 use lock_core::Result;
 use lock_core::Watch;
+use lock_core::WatchFor;
 
 use super::Flaw;
 
@@ -121,8 +122,8 @@ impl Backend for Client {
         if hidden { answer.or(Ok(Release::Released)) } else { answer }
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        self.wire.peek(keys).await
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        self.wire.peek(claims).await
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
@@ -141,8 +142,8 @@ impl Backend for Client {
         self.wire.purge().await
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
-        self.wire.watch(claim, hint).await
+    async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
+        self.wire.watch(claim, reason, hint).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -31,6 +31,7 @@ use lock_core::Result;
 use lock_core::Token;
 use lock_core::Wakeup;
 use lock_core::Watch;
+use lock_core::WatchFor;
 
 use super::Flaw;
 use super::store::Armed;
@@ -386,10 +387,10 @@ impl Backend for Steps {
         Ok(self.store.step(|state| self.release_step(state, claim)))
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
         let mut state = self.store.lock();
-        let mut look = |key: &LockKey| {
-            let slot = state.keys.entry(self.name(key)).or_default();
+        let mut look = |claim: &Claim| {
+            let slot = state.keys.entry(self.name(&claim.key)).or_default();
             if !self.has(Flaw::InspectShowsExpired) {
                 self.expire(slot);
             }
@@ -397,7 +398,7 @@ impl Backend for Steps {
             let free = slot.held.is_none() && slot.line.is_empty();
             if free && !self.has(Flaw::PeekSaysHeld) { Peek::Free } else { Peek::Held { retry_in } }
         };
-        let mut peeks: Vec<_> = keys.iter().map(&mut look).collect();
+        let mut peeks: Vec<_> = claims.iter().map(&mut look).collect();
         if self.has(Flaw::PeekUnordered) {
             peeks.sort_by_key(|peek| *peek != Peek::Free);
         }
@@ -479,7 +480,7 @@ impl Backend for Steps {
         Ok((before - state.keys.len()) as u64)
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
+    async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
         let number = {
             let mut state = self.store.lock();
             state.watches += 1;

@@ -58,10 +58,8 @@ use lock_core::Result;
 use lock_core::Token;
 use lock_core::Wakeup;
 use lock_core::Watch;
+use lock_core::WatchFor;
 use tokio::task::AbortHandle;
-
-/// Between two tries of a broken watch: the pace of a connection, not of a lock.
-const RECONNECT: Duration = Duration::from_millis(100);
 
 /// A client of one etcd cluster. Cloning shares it.
 #[derive(Clone)]
@@ -391,22 +389,6 @@ impl Inner {
         let options = WatchOptions::new().with_start_revision(revision + 1);
         told(self.client().watch(own_key(claim), Some(options)).await?).await
     }
-
-    /// Hints at each deletion, and after each break of the line, which may have hidden one.
-    async fn follow(&self, claim: &Claim, mut line: Line, hint: &Hint) {
-        loop {
-            if self.deleted(claim, &line).await.is_err() {
-                Clock::system().sleep(RECONNECT).await;
-            }
-            hint.give();
-            line = loop {
-                match self.line(&claim.key).await {
-                    Ok(line) => break line,
-                    Err(_) => Clock::system().sleep(RECONNECT).await,
-                }
-            };
-        }
-    }
 }
 
 /// Waits for a deletion, or for the end of the watch.
@@ -442,14 +424,15 @@ impl Backend for Etcd {
         finish(async move { inner.release(&claim, &mine).await }).await
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        let mut peeks = Vec::with_capacity(keys.len());
-        for batch in keys.chunks(self.0.profile.batch) {
-            let looks: Vec<TxnOp> = batch.iter().map(look).collect();
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        let mut peeks = Vec::with_capacity(claims.len());
+        for batch in claims.chunks(self.0.profile.batch) {
+            let looks: Vec<TxnOp> = batch.iter().map(|claim| look(&claim.key)).collect();
             let answer = self.0.client().txn(Txn::new().and_then(looks)).await.map_err(classify)?;
-            for (key, response) in batch.iter().zip(answer.op_responses()) {
-                // Who stands in line learns from `keep` that its turn has come: a key cannot say whose.
-                let free = line(key, std::slice::from_ref(&response), 0)?.contenders.is_empty();
+            for (claim, response) in batch.iter().zip(answer.op_responses()) {
+                let line = line(&claim.key, std::slice::from_ref(&response), 0)?;
+                let first = line.contenders.first();
+                let free = first.is_none_or(|first| first.key() == own_key(claim));
                 peeks.push(if free { Peek::Free } else { Peek::Held { retry_in: None } });
             }
         }
@@ -488,21 +471,28 @@ impl Backend for Etcd {
         Ok(0)
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
-        let mine = match self.0.entry(claim.token) {
-            Some(entry) => *entry.lock().await,
-            None => Mine::default(),
-        };
+    async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
         let (inner, claim) = (self.0.clone(), claim.clone());
-        let task = match mine.revision.filter(|_| mine.holds) {
-            // Nothing has to be asked: what happened since the key was put is replayed.
-            Some(revision) => tokio::spawn(async move {
-                drop(inner.evicted(&claim, revision).await);
-                hint.give();
-            }),
-            None => {
+        let task = match reason {
+            WatchFor::Eviction => {
+                let mine = match self.0.entry(claim.token) {
+                    Some(entry) => *entry.lock().await,
+                    None => Mine::default(),
+                };
+                let Some(revision) = mine.revision else { return Ok(Watch::none()) };
+                // Nothing has to be asked: what happened since the key was put is replayed.
+                tokio::spawn(async move {
+                    drop(inner.evicted(&claim, revision).await);
+                    hint.broken();
+                })
+            }
+            WatchFor::Release => {
                 let line = inner.line(&claim.key).await?;
-                tokio::spawn(async move { inner.follow(&claim, line, &hint).await })
+                // The line has changed when it tells: the engine looks and arms again.
+                tokio::spawn(async move {
+                    drop(inner.deleted(&claim, &line).await);
+                    hint.broken();
+                })
             }
         };
         Ok(Watch::new(Following(task.abort_handle())))

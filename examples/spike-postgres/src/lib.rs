@@ -44,6 +44,7 @@ use lock_core::Result;
 use lock_core::Token;
 use lock_core::Wakeup;
 use lock_core::Watch;
+use lock_core::WatchFor;
 use sqlx::Connection as _;
 use sqlx::PgConnection;
 use sqlx::Row as _;
@@ -124,7 +125,6 @@ const PURGE: &str = "DELETE FROM lock_spike.holders h
 /// A client of one Postgres database.
 pub struct Postgres {
     profile: Profile,
-    table: SharedTable,
     jobs: mpsc::UnboundedSender<Job>,
     orders: mpsc::UnboundedSender<Order>,
 }
@@ -149,8 +149,7 @@ impl Postgres {
         })?;
         let (jobs, queue) = mpsc::unbounded_channel();
         let (orders, inbox) = mpsc::unbounded_channel();
-        let table = SharedTable::default();
-        let mut session = Session::new(options, ttl, table.clone(), orders.downgrade());
+        let mut session = Session::new(options, ttl, orders.downgrade());
         session.prepare().await?;
         tokio::spawn(session.run(queue));
         let mut ringer = Ringer::new(url.to_owned(), ttl, jobs.downgrade());
@@ -162,7 +161,7 @@ impl Postgres {
         profile.ttl_min = ttl;
         profile.wakeup = Wakeup::Push;
         profile.watches_holders = true;
-        Ok(Self { profile, table, jobs, orders })
+        Ok(Self { profile, jobs, orders })
     }
 
     /// Has the session do `job`, to its end even if the caller is dropped (S7).
@@ -209,8 +208,8 @@ impl Backend for Postgres {
         self.on_session(|session| Box::pin(async move { session.release(&claim).await })).await
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        let keys: Vec<String> = claims.iter().map(|claim| claim.key.to_string()).collect();
         let rows =
             self.on_session(|session| Box::pin(session.ask(sqlx::query(PEEK).bind(keys)))).await?;
         let peek = |held| if held { Peek::Held { retry_in: None } } else { Peek::Free };
@@ -253,9 +252,9 @@ impl Backend for Postgres {
         Ok(gone.len() as u64)
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
+    async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
         let id = Arc::new(());
-        let waits = !lock(&self.table).holds(claim);
+        let waits = reason == WatchFor::Release;
         let watcher = Watcher { key: claim.key.to_string(), waits, hint, id: id.clone() };
         let (armed, answer) = oneshot::channel();
         self.orders.send(Order::Watch(watcher, armed)).map_err(|_| closed())?;
@@ -272,8 +271,6 @@ impl Backend for Postgres {
 /// What this session holds, by key; only the actor writes it.
 #[derive(Default)]
 struct Table(HashMap<LockKey, Mine>);
-
-type SharedTable = Arc<Mutex<Table>>;
 
 #[derive(Clone, Debug)]
 struct Mine {
@@ -297,7 +294,7 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 struct Session {
     options: PgConnectOptions,
     ttl: Duration,
-    table: SharedTable,
+    table: Mutex<Table>,
     orders: mpsc::WeakUnboundedSender<Order>,
     live: Option<Live>,
     /// A session that was given up: the server may not know it yet, and keep its locks.
@@ -321,12 +318,12 @@ impl Session {
     fn new(
         options: PgConnectOptions,
         ttl: Duration,
-        table: SharedTable,
         orders: mpsc::WeakUnboundedSender<Order>,
     ) -> Self {
         let timeout = ttl.as_millis().to_string();
         let options = options
             .options([("idle_session_timeout", timeout.as_str()), ("synchronous_commit", "off")]);
+        let table = Mutex::default();
         Self { options, ttl, table, orders, live: None, ghost: None, closed: false }
     }
 

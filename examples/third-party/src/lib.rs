@@ -8,7 +8,7 @@ use lock_core::ErrorKind::{self, Corrupt, Unavailable};
 use lock_core::{
     Attempt, Backend, BootInstant, Claim, Clock, Cursor, Error, Evicted, Eviction, Fence, Hint,
     Holder, Kept, KeyState, Lease, LockKey, Page, Peek, Profile, Release, Result, Watch,
-    async_trait,
+    WatchFor, async_trait,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -145,12 +145,12 @@ impl Backend for JsonFile {
         Ok(token.map_or(Release::NotHeld, |_| Release::Released))
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        let keys = keys.to_vec();
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        let claims = claims.to_vec();
         let peek = move |locks: &mut Locks, now| {
-            let held = |key: &LockKey| locks.get(key.as_str()).filter(|r| r.token.is_some());
+            let held = |claim: &Claim| locks.get(claim.key.as_str()).filter(|r| r.token.is_some());
             let shown = |record: &Record| Peek::Held { retry_in: Some(record.left(now)) };
-            Ok(keys.iter().map(|key| held(key).map_or(Peek::Free, shown)).collect())
+            Ok(claims.iter().map(|claim| held(claim).map_or(Peek::Free, shown)).collect())
         };
         self.step(peek).await
     }
@@ -190,7 +190,7 @@ impl Backend for JsonFile {
         self.step(move |locks, _| Ok(locks.extract_if(.., idle).count() as u64)).await
     }
 
-    async fn watch(&self, _claim: &Claim, _hint: Hint) -> Result<Watch> {
+    async fn watch(&self, _claim: &Claim, _for: WatchFor, _hint: Hint) -> Result<Watch> {
         Ok(Watch::none())
     }
 

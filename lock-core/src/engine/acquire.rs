@@ -22,6 +22,7 @@ use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Fence;
+use crate::Hint;
 use crate::Holder;
 use crate::Lease;
 use crate::LockGuard;
@@ -30,9 +31,13 @@ use crate::Token;
 use crate::TryLock;
 use crate::Wait;
 use crate::Watch;
+use crate::WatchFor;
 
-/// How long to try to arm a hint: without one there is still the poller, which looks sooner.
+/// How long to try to arm a hint: without one there is still the poller.
 const ARMING: Duration = Duration::from_secs(1);
+
+/// Between two tries to arm a hint.
+const REARMING: Duration = Duration::from_millis(100);
 
 /// Acquires what `request` wants, waiting as `wait` says.
 pub(crate) async fn acquire(
@@ -120,8 +125,33 @@ struct Acquire<'a> {
 /// What a contender keeps alive while it waits.
 struct Contention {
     waiting: Waiting,
+    hint: Hint,
+    /// From when on a hint that could not be armed, or has broken, may be armed again.
+    rearm_at: BootInstant,
     /// Dropped with the rest, which disarms the hint and leaves the keeper's care.
     _armed: (Option<InLine>, Option<Watch>),
+}
+
+impl Contention {
+    fn new(shared: &Arc<Shared>, claim: &Claim, polled: bool) -> Self {
+        let waiting = Waiting::new(shared, claim, polled);
+        let in_line = claim.queue.then(|| InLine::new(shared, claim, waiting.waiter()));
+        let hint = waiting.waiter().hint();
+        Self { waiting, hint, rearm_at: BootInstant::FAR, _armed: (in_line, None) }
+    }
+
+    /// Whether no hint is armed, and the pause after the last try is over.
+    fn is_deaf(&self, now: BootInstant) -> bool {
+        self.hint.is_broken() && now >= self.rearm_at
+    }
+
+    /// Makes a new hint for the next try to arm one.
+    fn renew(&mut self, now: BootInstant) -> Hint {
+        self._armed.1 = None;
+        self.rearm_at = now + REARMING;
+        self.hint = self.waiting.waiter().hint();
+        self.hint.clone()
+    }
 }
 
 impl Acquire<'_> {
@@ -200,19 +230,20 @@ impl Acquire<'_> {
             let entered = reenter(self.shared, &self.request)?;
             return Ok(entered.or_else(|| Some(TryLock::Held(std::mem::take(&mut self.holders)))));
         }
-        if self.waiting.is_none() {
+        let now = self.shared.now();
+        if self.waiting.as_ref().is_none_or(|contention| contention.is_deaf(now)) {
             self.arm().await;
             if !self.pace.counts() {
                 // Armed now: what was released before that shows in the next attempt.
                 return Ok(None);
             }
         }
-        let now = self.shared.now();
         let Some(until) = self.until.take().or_else(|| self.pace.next_attempt(now)) else {
             return Err(self.out_of_time());
         };
         let Some(contention) = &self.waiting else { return Ok(None) };
         contention.waiting.plan(retry_in);
+        let rearm = if contention.hint.is_broken() { contention.rearm_at } else { until };
         tokio::select! {
             biased;
             // An attempt that a hint brings does not count.
@@ -220,24 +251,24 @@ impl Acquire<'_> {
                 self.until = self.pace.counts().then_some(until);
             }
             () = self.shared.closing() => return Err(closed()),
-            () = self.shared.clock().sleep_until(until) => {
-                if until == self.pace.deadline() {
+            () = self.shared.clock().sleep_until(until.min(rearm)) => {
+                if until <= rearm && until == self.pace.deadline() {
                     return Err(self.out_of_time());
                 }
+                self.until = (rearm < until && self.pace.counts()).then_some(until);
             }
         }
         Ok(None)
     }
 
-    /// Registers as a waiter and arms a hint.
+    /// Registers as a waiter, once, and arms a hint.
     async fn arm(&mut self) {
         let claim = self.pending.claim().clone();
-        let waiting = Waiting::new(self.shared, &claim.key, !self.pace.counts());
-        let waiter = waiting.waiter().clone();
-        let in_line = claim.queue.then(|| InLine::new(self.shared, &claim, &waiter));
-        let contention = Contention { waiting, _armed: (in_line, None) };
-        let contention = self.waiting.insert(contention);
-        let arming = self.shared.backend.watch(&claim, waiter.hint());
+        let counts = self.pace.counts();
+        let contention =
+            self.waiting.get_or_insert_with(|| Contention::new(self.shared, &claim, !counts));
+        let hint = contention.renew(self.shared.now());
+        let arming = self.shared.backend.watch(&claim, WatchFor::Release, hint);
         let arming = self.shared.limited_to(ARMING, "watch", arming);
         let deadline = self.shared.clock().sleep_until(self.pace.deadline());
         let watch = tokio::select! {
@@ -247,6 +278,7 @@ impl Acquire<'_> {
         match watch {
             Ok(watch) => contention._armed.1 = Some(watch),
             Err(error) => {
+                contention.hint.broken();
                 let backend = self.shared.profile.name;
                 tracing::debug!(backend, %error, "no wake-up could be armed: polling only");
             }
@@ -283,11 +315,12 @@ fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
     LockGuard::new(held)
 }
 
-async fn watch_holder(held: Arc<Held>) {
-    let shared = held.shared();
-    let watch = shared.backend.watch(held.claim(), held.eviction_hint());
+/// Arms a hint for the eviction of `held`; without one it learns by its next renewal.
+pub(crate) async fn watch_holder(held: Arc<Held>) {
+    let (shared, hint) = (held.shared(), held.eviction_hint());
+    let watch = shared.backend.watch(held.claim(), WatchFor::Eviction, hint.clone());
     if let Ok(watch) = shared.limited("watch", watch).await {
-        held.keep_watch(watch);
+        held.keep_watch(watch, hint);
     }
 }
 

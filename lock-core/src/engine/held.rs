@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::acquire::watch_holder;
 use super::call::Call;
 use super::keeper::Seat;
 use super::release::release_surely;
@@ -24,6 +25,7 @@ use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Fence;
+use crate::Hint;
 use crate::Kept;
 use crate::Loss;
 use crate::Renew;
@@ -48,7 +50,7 @@ pub(super) struct State {
     pub(super) term: Term,
     timer: Option<TimerId>,
     seat: Option<Seat>,
-    watch: Option<Watch>,
+    watch: Option<(Watch, Hint)>,
 }
 
 /// What a new hold starts from.
@@ -125,11 +127,16 @@ impl Held {
     }
 
     /// Keeps a hint for evictions armed while the hold lasts.
-    pub(crate) fn keep_watch(&self, watch: Watch) {
+    pub(crate) fn keep_watch(&self, watch: Watch, hint: Hint) {
         let mut state = self.state();
         if !state.term.is_over() {
-            state.watch = Some(watch);
+            state.watch = Some((watch, hint));
         }
+    }
+
+    /// Takes a watch that has broken, to be armed anew.
+    fn take_broken_watch(&self) -> Option<(Watch, Hint)> {
+        self.state().watch.take_if(|(_, hint)| hint.is_broken())
     }
 
     /// Completes when `test` finds what it looks for in the state.
@@ -197,7 +204,7 @@ impl Held {
     }
 
     /// Takes the hold out of all that looks after it, and returns the watch to be dropped.
-    pub(super) fn retire(&self) -> Option<Watch> {
+    pub(super) fn retire(&self) -> Option<(Watch, Hint)> {
         let mut state = self.state();
         let (timer, seat, watch) = (state.timer.take(), state.seat.take(), state.watch.take());
         drop(state);
@@ -237,8 +244,8 @@ impl Held {
     }
 
     /// A hint that makes this hold look whether it still holds.
-    pub(crate) fn eviction_hint(self: &Arc<Self>) -> crate::Hint {
-        crate::Hint::new(Waker::from(Arc::new(KeepNow(Arc::downgrade(self)))))
+    pub(crate) fn eviction_hint(self: &Arc<Self>) -> Hint {
+        Hint::new(Waker::from(Arc::new(KeepNow(Arc::downgrade(self)))))
     }
 
     /// Takes in the outcome of a renewal; `None` is a failure.
@@ -254,6 +261,11 @@ impl Held {
             return;
         }
         self.changed.notify_waiters();
+        if let Some(broken) = self.take_broken_watch() {
+            // The store answers again, so it may take a subscription again.
+            drop(broken);
+            self.shared.executor.spawn(watch_holder(self.clone()));
+        }
         if after == Phase::AtRisk || risk_after < risk_before {
             // Back to safety, perhaps, or a lease that the store shortened: the timer is stale.
             self.look_at_the_clock();

@@ -12,12 +12,15 @@ use super::waiters::Waiter;
 use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
+use crate::LeaseKind;
 
 /// One claim that stands in line.
 #[derive(Debug)]
 pub(crate) struct Place {
     claim: Claim,
     waiter: Arc<Waiter>,
+    /// How long the place lives unrefreshed: on a session no longer than that.
+    ttl: Duration,
     state: Mutex<State>,
 }
 
@@ -29,10 +32,14 @@ struct State {
 }
 
 impl Place {
-    fn new(claim: Claim, waiter: Arc<Waiter>, now: BootInstant) -> Self {
-        let interval = claim.place_ttl() / 3;
-        let state = State { kept_at: now, keep_at: now + interval, keeping: false };
-        Self { claim, waiter, state: Mutex::new(state) }
+    fn new(shared: &Shared, claim: Claim, waiter: Arc<Waiter>) -> Self {
+        let ttl = match shared.profile.lease {
+            LeaseKind::PerLock => claim.place_ttl(),
+            LeaseKind::Session => claim.place_ttl().min(shared.profile.ttl_min),
+        };
+        let now = shared.now();
+        let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
+        Self { claim, waiter, ttl, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -54,11 +61,11 @@ impl Place {
     }
 
     pub(crate) fn keep_limit(&self) -> Duration {
-        self.claim.place_ttl() / 3
+        self.ttl / 3
     }
 
     pub(crate) fn valid_until(&self) -> BootInstant {
-        self.state().kept_at + self.claim.place_ttl()
+        self.state().kept_at + self.ttl
     }
 
     /// Takes in the outcome of a refresh. A turn that has come, and a place that is gone, are both
@@ -69,7 +76,7 @@ impl Place {
         if outcome.is_some() {
             state.kept_at = now;
         }
-        state.keep_at = now + self.claim.place_ttl() / if outcome.is_some() { 3 } else { 15 };
+        state.keep_at = now + self.ttl / if outcome.is_some() { 3 } else { 15 };
         drop(state);
         if !matches!(outcome, None | Some(Kept::Queued { ahead: 1.. })) {
             self.waiter.notify();
@@ -85,7 +92,7 @@ pub(crate) struct InLine {
 
 impl InLine {
     pub(crate) fn new(shared: &Arc<Shared>, claim: &Claim, waiter: &Arc<Waiter>) -> Self {
-        let place = Arc::new(Place::new(claim.clone(), waiter.clone(), shared.now()));
+        let place = Arc::new(Place::new(shared, claim.clone(), waiter.clone()));
         let seat = shared.keeper.add_place(shared, &place);
         Self { shared: shared.clone(), seat }
     }

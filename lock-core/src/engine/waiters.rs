@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use crate::BootInstant;
+use crate::Claim;
 use crate::Hint;
 use crate::LockKey;
 use crate::Peek;
@@ -37,6 +38,7 @@ pub(crate) struct Waiters {
 /// One contender that waits.
 #[derive(Debug)]
 pub(crate) struct Waiter {
+    claim: Claim,
     hinted: AtomicBool,
     wake: Notify,
     looks: Mutex<Looks>,
@@ -65,6 +67,17 @@ impl Waiter {
     pub(crate) async fn hinted(&self) {
         while !self.hinted.swap(false, Ordering::AcqRel) {
             self.wake.notified().await;
+        }
+    }
+
+    fn looked(&self, peek: Option<Peek>, plan: &PollPlan, now: BootInstant) {
+        let retry_in = match peek {
+            Some(Peek::Held { retry_in }) => retry_in,
+            Some(Peek::Free) | None => None,
+        };
+        self.looks().plan(plan, now, retry_in);
+        if peek == Some(Peek::Free) {
+            self.notify();
         }
     }
 
@@ -138,58 +151,44 @@ impl Waiters {
         self.arrived.notify_one();
     }
 
-    /// The keys that are due for a look at `now`, or when the next one is.
-    fn due(&self, now: BootInstant) -> Result<Vec<LockKey>, BootInstant> {
+    /// The waiters that are due for a look at `now`, or when the next one is.
+    fn due(&self, now: BootInstant) -> Result<Vec<Arc<Waiter>>, BootInstant> {
         let mut next = BootInstant::FAR;
-        let mut keys = Vec::new();
-        for (key, waiters) in self.lock().iter() {
-            let first = waiters.iter().map(|waiter| waiter.looks().next).min();
-            let first = first.unwrap_or(BootInstant::FAR);
-            if first <= now {
-                keys.push(key.clone());
+        let mut due = Vec::new();
+        for waiter in self.lock().values().flatten() {
+            let at = waiter.looks().next;
+            if at <= now {
+                due.push(waiter.clone());
             } else {
-                next = next.min(first);
+                next = next.min(at);
             }
         }
-        if keys.is_empty() { Err(next) } else { Ok(keys) }
-    }
-
-    fn looked(&self, key: &LockKey, peek: Option<Peek>, plan: &PollPlan, now: BootInstant) {
-        let retry_in = match peek {
-            Some(Peek::Held { retry_in }) => retry_in,
-            Some(Peek::Free) | None => None,
-        };
-        for waiter in self.lock().get(key).into_iter().flatten() {
-            waiter.looks().plan(plan, now, retry_in);
-        }
-        if peek == Some(Peek::Free) {
-            self.wake_key(key);
-        }
+        if due.is_empty() { Err(next) } else { Ok(due) }
     }
 }
 
 /// A waiter while it is registered.
 pub(crate) struct Waiting {
     shared: Arc<Shared>,
-    key: LockKey,
     waiter: Arc<Waiter>,
     polled: bool,
 }
 
 impl Waiting {
-    /// Registers a waiter for `key`; `polled` tells whether the poller looks for it.
-    pub(crate) fn new(shared: &Arc<Shared>, key: &LockKey, polled: bool) -> Self {
+    /// Registers a waiter for `claim`; `polled` tells whether the poller looks for it.
+    pub(crate) fn new(shared: &Arc<Shared>, claim: &Claim, polled: bool) -> Self {
         let began = shared.now();
         let looks = Looks { began, pause: None, next: BootInstant::FAR };
         let waiter = Arc::new(Waiter {
+            claim: claim.clone(),
             hinted: AtomicBool::new(false),
             wake: Notify::new(),
             looks: Mutex::new(looks),
         });
         let waiters = &shared.waiters;
         waiters.count.fetch_add(1, Ordering::AcqRel);
-        waiters.lock().entry(key.clone()).or_default().push(waiter.clone());
-        Self { shared: shared.clone(), key: key.clone(), waiter, polled }
+        waiters.lock().entry(claim.key.clone()).or_default().push(waiter.clone());
+        Self { shared: shared.clone(), waiter, polled }
     }
 
     pub(crate) fn waiter(&self) -> &Arc<Waiter> {
@@ -213,10 +212,10 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         let mut by_key = self.shared.waiters.lock();
-        if let Some(waiters) = by_key.get_mut(&self.key) {
+        if let Some(waiters) = by_key.get_mut(&self.waiter.claim.key) {
             waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
             if waiters.is_empty() {
-                by_key.remove(&self.key);
+                by_key.remove(&self.waiter.claim.key);
             }
         }
         drop(by_key);
@@ -229,7 +228,7 @@ async fn poll(shared: Weak<Shared>) {
     while let Some(strong) = shared.upgrade() {
         let (clock, arrived) = (strong.clock().clone(), strong.waiters.arrived.clone());
         match strong.waiters.due(strong.now()) {
-            Ok(keys) => look(&strong, keys).await,
+            Ok(due) => look(&strong, due).await,
             Err(next) => {
                 drop(strong);
                 tokio::select! {
@@ -241,19 +240,20 @@ async fn poll(shared: Weak<Shared>) {
     }
 }
 
-async fn look(shared: &Arc<Shared>, keys: Vec<LockKey>) {
-    for batch in keys.chunks(shared.profile.batch) {
-        let peeks = shared.limited("peek", shared.backend.peek(batch)).await;
+async fn look(shared: &Arc<Shared>, due: Vec<Arc<Waiter>>) {
+    for batch in due.chunks(shared.profile.batch) {
+        let claims: Vec<Claim> = batch.iter().map(|waiter| waiter.claim.clone()).collect();
+        let peeks = shared.limited("peek", shared.backend.peek(&claims)).await;
         let now = shared.now();
         // Where looking can never succeed, trying has to do, and tells the caller what is wrong.
         let hopeless = match &peeks {
             Ok(peeks) => peeks.len() != batch.len(),
             Err(error) => !error.is_retryable(),
         };
-        for (index, key) in batch.iter().enumerate() {
+        for (index, waiter) in batch.iter().enumerate() {
             let peek = peeks.as_ref().ok().and_then(|peeks| peeks.get(index)).copied();
             let peek = if hopeless { Some(Peek::Free) } else { peek };
-            shared.waiters.looked(key, peek, &shared.profile.poll, now);
+            waiter.looked(peek, &shared.profile.poll, now);
         }
     }
 }

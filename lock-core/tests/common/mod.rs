@@ -40,6 +40,7 @@ use lock_core::Release;
 use lock_core::Result;
 use lock_core::Token;
 use lock_core::Watch;
+use lock_core::WatchFor;
 use lock_core::async_trait;
 use tokio::runtime::Handle;
 
@@ -168,6 +169,12 @@ impl Scripted {
         self.inner().rows.remove(&LockKey::new(key).expect("a good key"));
     }
 
+    /// Breaks all subscriptions.
+    pub(crate) fn break_watches(&self) {
+        let hints = std::mem::take(&mut self.inner().hints);
+        hints.iter().for_each(Hint::broken);
+    }
+
     /// Gives all hints that were ever armed.
     pub(crate) fn hint(&self) {
         let hints = self.inner().hints.clone();
@@ -293,16 +300,16 @@ impl Backend for Scripted {
         self.obey(order, || self.release_now(claim)).await
     }
 
-    async fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
         let order = self.called(Op::Peek, None);
-        let peek = |key: &LockKey| {
+        let peek = |claim: &Claim| {
             let now = self.clock.now();
-            match self.inner().rows.get(key).filter(|row| row.until > now) {
+            match self.inner().rows.get(&claim.key).filter(|row| row.until > now) {
                 Some(row) => Peek::Held { retry_in: Some(row.until.saturating_since(now)) },
                 None => Peek::Free,
             }
         };
-        self.obey(order, || keys.iter().map(peek).collect()).await
+        self.obey(order, || claims.iter().map(peek).collect()).await
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
@@ -324,7 +331,7 @@ impl Backend for Scripted {
         Ok(0)
     }
 
-    async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
+    async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
         let order = self.called(Op::Watch, Some(claim.token));
         let arm = || self.inner().hints.push(hint);
         self.obey(order, arm).await?;

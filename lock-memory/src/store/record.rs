@@ -306,13 +306,14 @@ impl Record {
         KeyState::new(key.as_str(), holders, count(waiting))
     }
 
-    pub(super) fn peek(&self, view: View<'_>) -> Peek {
+    pub(super) fn peek(&self, view: View<'_>, claim: &Claim) -> Peek {
         let alive = self.holders.iter().filter(|held| view.alive(held.anchor));
-        let crowd = Crowd::of(alive.map(|held| held.mode));
-        let first = self.line.iter().find(|place| place.is_alive(view)).map(|place| place.mode);
-        // Whoever asks does not say in which mode: without a line, say no only if it is sure.
-        let next = first.or_else(|| self.holders.first().map(|held| held.mode));
-        if next.is_none_or(|mode| crowd.admits(mode)) {
+        let mut crowd = Crowd::of(alive.map(|held| held.mode));
+        let before = self.line.iter().take_while(|place| place.token != claim.token);
+        for place in before.filter(|place| place.is_alive(view)) {
+            crowd.add(place.mode);
+        }
+        if crowd.admits(claim.mode) {
             return Peek::Free;
         }
         Peek::Held { retry_in: earliest(view, &self.holders, &[]) }

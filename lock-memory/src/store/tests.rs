@@ -61,8 +61,8 @@ impl Rig {
         self.store.step(|state, now| state.inspect(now, &LockKey::new(key).unwrap()))
     }
 
-    fn peek(&self, key: &str) -> Peek {
-        self.store.step(|state, now| state.peek(now, &LockKey::new(key).unwrap()))
+    fn peek(&self, claim: &Claim) -> Peek {
+        self.store.step(|state, now| state.peek(now, claim))
     }
 
     fn evict(&self, key: &str) -> u64 {
@@ -291,16 +291,20 @@ fn the_store_forgets_old_keys_by_itself() {
 }
 
 #[test]
-fn peek_says_free_only_if_somebody_may_succeed() {
+fn peek_says_free_only_to_a_claim_that_may_succeed() {
     let rig = Rig::new();
-    assert_eq!(rig.peek("k"), Peek::Free);
-    let reader = claim("k", "shared");
+    let (reader, writer) = (claim("k", "shared"), queued("exclusive"));
+    assert_eq!(rig.peek(&reader), Peek::Free);
     rig.granted(&reader).unwrap();
-    assert_eq!(rig.peek("k"), Peek::Free);
-    rig.ahead(&queued("exclusive"));
-    assert_eq!(rig.peek("k"), Peek::Held { retry_in: Some(TTL) });
+    assert_eq!(rig.peek(&claim("k", "shared")), Peek::Free);
+    assert_eq!(rig.peek(&claim("k", "exclusive")), Peek::Held { retry_in: Some(TTL) });
+    rig.ahead(&writer);
+    let behind = queued("exclusive");
+    rig.ahead(&behind);
     rig.release(&reader);
-    assert_eq!(rig.peek("k"), Peek::Free);
+    assert_eq!(rig.peek(&writer), Peek::Free);
+    assert!(matches!(rig.peek(&behind), Peek::Held { .. }), "it is the other's turn");
+    assert!(matches!(rig.peek(&claim("k", "shared")), Peek::Held { .. }), "there is a line");
 }
 
 #[test]

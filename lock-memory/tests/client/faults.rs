@@ -177,7 +177,7 @@ async fn calls_are_counted_whatever_comes_of_them() {
     controls.fail_next(Call::Keep, When::Before, broken());
     grant(&rig.a, &exclusive()).await;
     rig.a.keep(&[]).await.unwrap_err();
-    rig.a.peek(&[key("a"), key("b")]).await.unwrap();
+    rig.a.peek(&[exclusive(), exclusive()]).await.unwrap();
     let counts = [Call::Attempt, Call::Keep, Call::Peek, Call::List].map(|it| controls.count(it));
     assert_eq!(counts, [1, 1, 1, 0]);
     assert_eq!((controls.total(), rig.b.controls().total()), (3, 0));

@@ -17,6 +17,7 @@ use lock_core::LockKey;
 use lock_core::ManualClock;
 use lock_core::Owner;
 use lock_core::Watch;
+use lock_core::WatchFor;
 use lock_memory::Memory;
 use lock_memory::Store;
 
@@ -86,7 +87,8 @@ pub(crate) struct Ear(AtomicU64);
 impl Ear {
     pub(crate) async fn on(client: &Memory, claim: &Claim) -> (Arc<Self>, Watch) {
         let ear = Arc::new(Self::default());
-        let watch = client.watch(claim, Hint::new(ear.clone().into())).await.unwrap();
+        let watch = client.watch(claim, WatchFor::Release, Hint::new(ear.clone().into()));
+        let watch = watch.await.unwrap();
         (ear, watch)
     }
 
