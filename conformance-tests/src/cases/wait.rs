@@ -13,6 +13,7 @@ use lock_core::Wait;
 use crate::Cx;
 use crate::Failure;
 use crate::Outcome;
+use crate::Tap;
 use crate::Weather;
 use crate::case::cases;
 use crate::cx::Provider;
@@ -93,10 +94,20 @@ async fn is_no_matter_of_try_lock(cx: Cx) -> Outcome {
     Ok(())
 }
 
+/// Waits until nobody attempts any more: all waiters have lined up.
+async fn at_rest(tap: &Tap) {
+    loop {
+        sleep(ms(500)).await;
+        if !tap.take_calls().iter().any(|call| call.method == "attempt") {
+            return;
+        }
+    }
+}
+
 async fn that_fails_names_the_holder(cx: Cx) -> Outcome {
     let (holder, waiter) = (cx.engine().await?, cx.engine().await?);
     let _held = lock(&holder, "a", opts().owner("ann")).await?;
-    let timeout = failed(waiter.lock("a", &opts().wait(ms(50))).await, ErrorKind::Timeout)?;
+    let timeout = failed(waiter.lock("a", &opts().wait(ms(300))).await, ErrorKind::Timeout)?;
     let held = failed(waiter.lock("a", &opts().wait(Wait::Never)).await, ErrorKind::Held)?;
     for error in [timeout, held] {
         let owner = error.holders().first().and_then(|holder| holder.owner.clone());
@@ -188,8 +199,7 @@ async fn of_many_wakes_few(cx: Cx) -> Outcome {
     let crowd = cx.engine_over(tap.clone())?;
     let held = lock(&holder, "a", opts()).await?;
     let waiters = spawn_waiters(&crowd, &["a"], 100);
-    sleep(ms(500)).await;
-    tap.take_calls();
+    at_rest(&tap).await;
     held.unlock().await?;
     sleep(wake_bound(tap.profile()).min(ms(500))).await;
     let calls = tap.take_calls();
