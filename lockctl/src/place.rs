@@ -58,7 +58,16 @@ fn user() -> String {
     let named = ["USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok());
     // An owner has to fit into its 255 bytes together with host and process.
     let fits = |user: &String| Owner::new(user).is_ok() && user.len() < 100;
-    named.filter(fits).unwrap_or_else(|| format!("uid{}", getuid().as_raw()))
+    named
+        .or_else(registered_name)
+        .filter(fits)
+        .unwrap_or_else(|| format!("uid{}", getuid().as_raw()))
+}
+
+/// Cron and service managers often set neither variable, but the user has a name all the same.
+fn registered_name() -> Option<String> {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok()??;
+    Some(user.name)
 }
 
 fn default_url() -> Result<ConnectUrl, Outcome> {
