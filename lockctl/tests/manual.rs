@@ -1,5 +1,7 @@
 //! The table of errors is the test: each row is run, and says what a user sees, word for word.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
 mod common;
 
 use common::Place;
