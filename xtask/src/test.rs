@@ -15,13 +15,16 @@ use crate::process::run;
 use crate::server::Servers;
 use crate::workspace::Workspace;
 
+/// How many random inputs a property gets in a long run; 256 is the rule.
+const MANY: &str = "20000";
+
 /// What to test.
 #[derive(Default, clap::Args)]
 pub(crate) struct Options {
     /// Install what is missing (Debian or Ubuntu, as root or by sudo)
     #[arg(long)]
     pub(crate) install: bool,
-    /// Run the long tests too
+    /// Run the long tests too: properties on many more inputs
     #[arg(long)]
     full: bool,
     /// Go without this server; may be repeated
@@ -82,7 +85,7 @@ fn adjust(command: &mut Command, options: &Options, servers: &Servers) {
         command.env("LOCK_TEST_EXCLUDE", options.without.join(","));
     }
     if options.full {
-        command.env("LOCK_TEST_FULL", "1");
+        command.env("LOCK_TEST_FULL", "1").env("PROPTEST_CASES", MANY);
     }
 }
 
