@@ -7,38 +7,49 @@ use std::time::Instant;
 
 use crate::Failure;
 use crate::Result;
+use crate::all;
+use crate::need::Need;
+use crate::need::leave_out;
+use crate::need::missing;
+use crate::need::not_to_be_built;
 use crate::package;
 use crate::process::cargo;
 use crate::process::run;
 use crate::signal;
 use crate::test;
+use crate::workspace::Workspace;
 
 /// What to check.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Leave the tests to `cargo xtask test --install`
+    /// Install what is missing (Debian or Ubuntu, as root or by sudo)
+    #[arg(long)]
+    install: bool,
+    /// Leave the tests to `cargo xtask test`
     #[arg(long)]
     skip_tests: bool,
 }
 
 /// Runs all checks to their end, also after one has failed; the tests come last.
 pub(crate) fn ci(options: &Options) -> Result {
+    let workspace = Workspace::read()?;
     let mut steps = Steps::default();
-    steps.run("install what is missing", || package::install(&[]));
-    steps.run("format", || run(&mut cargo(&["fmt", "--all", "--check"])));
-    steps.run("lints", || {
-        let all = ["clippy", "--workspace", "--all-targets", "--all-features", "--"];
-        run(cargo(&all).args(["-D", "warnings"]))
-    });
-    steps.run("documentation", || {
-        let all = ["doc", "--workspace", "--all-features", "--no-deps"];
-        run(cargo(&all).env("RUSTDOCFLAGS", "-D warnings"))
-    });
-    steps.run("each feature alone", each_feature_alone);
+    if options.install {
+        steps.run("install what is missing", || package::install(&[]));
+    }
+    steps.run("all that is needed is there", nothing_is_missing);
+    steps.run("locked dependencies", || locked(&workspace));
+    steps.run("format", || format(&workspace));
+    steps.run("lints", || lints(&workspace));
+    steps.run("documentation", documentation);
+    steps.run("each feature alone", || each_feature_alone(&workspace));
     if has_deny() {
         steps.run("licences and advisories", || run(&mut cargo(&["deny", "check"])));
     } else {
-        steps.skipped.push("licences and advisories: cargo-deny is not installed");
+        steps.skipped.push("licences and advisories: cargo-deny is not installed".to_owned());
+    }
+    for name in not_to_be_built() {
+        steps.skipped.push(format!("lints and documentation of {name}: it cannot be built"));
     }
     if !options.skip_tests {
         steps.run("tests", || test::test(&test::Options::default()));
@@ -46,11 +57,42 @@ pub(crate) fn ci(options: &Options) -> Result {
     steps.report()
 }
 
+fn nothing_is_missing() -> Result {
+    let lacks: Vec<String> = missing(&[]).map(Need::lack).collect();
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    Err(Failure(format!("{}: {}", lacks.join(", "), package::advice(missing(&[])))))
+}
+
+/// Fails if a manifest was changed and `Cargo.lock` was not; the later steps would mend it silently.
+fn locked(workspace: &Workspace) -> Result {
+    let unchanged = ["update", "--workspace", "--locked"];
+    all([run(&mut cargo(&unchanged)), run(&mut workspace.third_party(&unchanged)?)])
+}
+
+fn format(workspace: &Workspace) -> Result {
+    let ours = run(&mut cargo(&["fmt", "--all", "--check"]));
+    all([ours, run(&mut workspace.third_party(&["fmt", "--check"])?)])
+}
+
+fn lints(workspace: &Workspace) -> Result {
+    let mut ours = cargo(&["clippy", "--workspace", "--all-targets", "--all-features"]);
+    let ours = run(ours.args(leave_out()).args(["--", "-D", "warnings"]));
+    let theirs = ["clippy", "--all-targets", "--", "-D", "warnings"];
+    all([ours, run(&mut workspace.third_party(&theirs)?)])
+}
+
+fn documentation() -> Result {
+    let mut command = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
+    run(command.args(leave_out()).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
 /// What has been checked so far.
 #[derive(Default)]
 struct Steps {
     done: Vec<(&'static str, Duration, Result)>,
-    skipped: Vec<&'static str>,
+    skipped: Vec<String>,
 }
 
 impl Steps {
@@ -84,27 +126,13 @@ impl Steps {
     }
 }
 
-fn each_feature_alone() -> Result {
-    run(&mut cargo(&["check", "--package", "lock", "--no-default-features"]))?;
-    for feature in features()? {
-        let alone = ["check", "--package", "lock", "--no-default-features", "--features"];
-        run(cargo(&alone).arg(feature))?;
+fn each_feature_alone(workspace: &Workspace) -> Result {
+    let none = ["check", "--package", "lock", "--no-default-features"];
+    let mut outcomes = vec![run(&mut cargo(&none))];
+    for feature in workspace.features()? {
+        outcomes.push(run(cargo(&none).args(["--features", &feature])));
     }
-    Ok(())
-}
-
-/// Reads the features of the facade from its manifest, by way of cargo.
-fn features() -> Result<Vec<String>> {
-    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure(format!("cargo metadata: {error}")))?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let facade = packages.into_iter().find(|package| package["name"] == "lock");
-    let features = facade.and_then(|package| package["features"].as_object());
-    let features = features.ok_or_else(|| Failure("cargo metadata has no package lock".into()))?;
-    Ok(features.keys().filter(|name| *name != "default").cloned().collect())
+    all(outcomes)
 }
 
 fn has_deny() -> bool {
@@ -119,13 +147,6 @@ fn has_deny() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn finds_the_features_of_the_facade() {
-        let features = features().unwrap();
-        assert!(features.iter().any(|feature| feature == "sqlite"), "{features:?}");
-        assert!(!features.iter().any(|feature| feature == "default"), "{features:?}");
-    }
 
     #[test]
     fn a_failed_check_does_not_stop_the_others_and_fails_the_whole() {

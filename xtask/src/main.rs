@@ -3,6 +3,7 @@
 //! They need no tool that a machine with Rust does not have; what the tests need besides, `--install`
 //! gets from Debian or Ubuntu.
 
+mod binaries;
 mod ci;
 mod need;
 mod package;
@@ -10,6 +11,7 @@ mod process;
 mod server;
 mod signal;
 mod test;
+mod workspace;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -55,6 +57,13 @@ impl From<std::io::Error> for Failure {
 }
 
 type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// Fails with all that failed.
+fn all(outcomes: impl IntoIterator<Item = Result>) -> Result {
+    let failures = outcomes.into_iter().filter_map(Result::err).map(|failure| failure.0);
+    let failures = failures.collect::<Vec<_>>().join("\n  ");
+    if failures.is_empty() { Ok(()) } else { Err(Failure(failures)) }
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

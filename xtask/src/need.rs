@@ -1,4 +1,4 @@
-//! What the tests need besides Rust: a line for each.
+//! What the tests need besides Rust.
 
 use std::path::PathBuf;
 
@@ -12,8 +12,12 @@ pub(crate) struct Need {
     pub(crate) name: &'static str,
     /// The program by which we know that it is there.
     pub(crate) program: &'static str,
-    /// The Debian package that brings it.
-    pub(crate) package: &'static str,
+    /// A file that must be there too, seen from the program's folder.
+    pub(crate) beside: Option<&'static str>,
+    /// The Debian packages that bring it.
+    pub(crate) packages: &'static [&'static str],
+    /// The crates of the workspace that cannot be built without it.
+    pub(crate) builds: &'static [&'static str],
     /// How to start it, if it is a server.
     pub(crate) server: Option<Server>,
 }
@@ -26,25 +30,45 @@ pub(crate) struct Server {
 }
 
 pub(crate) const NEEDS: &[Need] = &[
-    Need { name: "protoc", program: "protoc", package: "protobuf-compiler", server: None },
+    Need {
+        name: "protoc",
+        program: "protoc",
+        // Debian keeps what every other file imports in a package of its own.
+        beside: Some("../include/google/protobuf/descriptor.proto"),
+        packages: &["protobuf-compiler", "libprotobuf-dev"],
+        builds: &["spike-etcd"],
+        server: None,
+    },
     Need {
         name: "postgres",
         program: "initdb",
-        package: "postgresql",
+        beside: None,
+        packages: &["postgresql"],
+        builds: &[],
         server: Some(Server { variable: "LOCK_TEST_POSTGRES_URL", start: server::postgres::start }),
     },
     Need {
         name: "etcd",
         program: "etcd",
-        package: "etcd-server",
+        beside: None,
+        packages: &["etcd-server"],
+        builds: &[],
         server: Some(Server { variable: "LOCK_TEST_ETCD_URL", start: server::etcd::start }),
     },
 ];
 
 impl Need {
-    /// Finds the program.
+    /// Finds the program, with what must be beside it.
     pub(crate) fn find(&self) -> Option<PathBuf> {
-        find(self.program, &server::postgres::folders())
+        let program = find(self.program, &server::postgres::folders())?;
+        let there = |file| program.parent().is_some_and(|folder| folder.join(file).is_file());
+        self.beside.is_none_or(there).then_some(program)
+    }
+
+    /// Says what of it is not there.
+    pub(crate) fn lack(&self) -> String {
+        let beside = self.beside.filter(|_| find(self.program, &[]).is_some());
+        format!("{} is not installed", beside.unwrap_or(self.program))
     }
 
     /// Tells whether the tests would go without.
@@ -52,6 +76,21 @@ impl Need {
         let elsewhere = self.server.as_ref().is_some_and(|server| server.is_elsewhere());
         !elsewhere && self.find().is_none()
     }
+}
+
+/// What is missing, but for what is gone without on purpose.
+pub(crate) fn missing(without: &[String]) -> impl Iterator<Item = &'static Need> {
+    NEEDS.iter().filter(|need| !without.iter().any(|name| name == need.name) && need.is_missing())
+}
+
+/// Crates of the workspace that cannot be built without what is missing.
+pub(crate) fn not_to_be_built() -> impl Iterator<Item = &'static str> {
+    missing(&[]).flat_map(|need| need.builds).copied()
+}
+
+/// Arguments by which cargo leaves them out.
+pub(crate) fn leave_out() -> impl Iterator<Item = String> {
+    not_to_be_built().map(|name| format!("--exclude={name}"))
 }
 
 impl Server {

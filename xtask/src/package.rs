@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::Failure;
 use crate::Result;
-use crate::need::NEEDS;
 use crate::need::Need;
+use crate::need::missing;
 use crate::process::find;
 use crate::process::is_root;
 use crate::process::run;
@@ -21,9 +21,7 @@ const NOTHING_STARTS: &str =
 
 /// Installs what is missing. The servers that come with it are not started.
 pub(crate) fn install(without: &[String]) -> Result {
-    let wanted = NEEDS.iter().filter(|need| !without.iter().any(|name| name == need.name));
-    let missing: Vec<&str> =
-        wanted.filter(|need| need.is_missing()).map(|need| need.package).collect();
+    let missing: Vec<&str> = missing(without).flat_map(|need| need.packages).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -39,7 +37,7 @@ pub(crate) fn install(without: &[String]) -> Result {
 
 /// Says what to type to get `needs`.
 pub(crate) fn advice<'a>(needs: impl Iterator<Item = &'a Need>) -> String {
-    let packages: Vec<&str> = needs.map(|need| need.package).collect();
+    let packages: Vec<&str> = needs.flat_map(|need| need.packages).copied().collect();
     format!("apt-get install {}, or add --install", packages.join(" "))
 }
 

@@ -27,10 +27,15 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a program on this terminal; fails if it does.
+/// Says what it runs and runs it; fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result {
+    eprintln!("$ {}", shown(command));
+    run_quietly(command)
+}
+
+/// Runs a program; fails if it does.
+pub(crate) fn run_quietly(command: &mut Command) -> Result {
     let shown = shown(command);
-    eprintln!("$ {shown}");
     let mut child =
         command.spawn().map_err(|error| Failure(format!("cannot start {shown}: {error}")))?;
     let status = wait(&mut child)?;

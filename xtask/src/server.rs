@@ -76,7 +76,7 @@ impl Servers {
             return Ok(());
         }
         let Some(program) = need.find() else {
-            self.absent.push((need, format!("{} is not installed", need.program)));
+            self.absent.push((need, need.lack()));
             return Ok(());
         };
         let Some(server) = &need.server else { return Ok(()) };

@@ -4,11 +4,19 @@ use std::process::Command;
 
 use crate::Failure;
 use crate::Result;
+use crate::all;
+use crate::binaries;
 use crate::need::NEEDS;
+use crate::need::leave_out;
+use crate::need::not_to_be_built;
 use crate::package;
 use crate::process::cargo;
 use crate::process::run;
 use crate::server::Servers;
+use crate::workspace::Workspace;
+
+/// How many random inputs a property gets in a long run; 256 is the rule.
+const MANY: &str = "20000";
 
 /// What to test.
 #[derive(Default, clap::Args)]
@@ -16,7 +24,7 @@ pub(crate) struct Options {
     /// Install what is missing (Debian or Ubuntu, as root or by sudo)
     #[arg(long)]
     pub(crate) install: bool,
-    /// Run the long tests too
+    /// Run the long tests too: properties on many more inputs
     #[arg(long)]
     full: bool,
     /// Go without this server; may be repeated
@@ -33,9 +41,8 @@ pub(crate) fn test(options: &Options) -> Result {
         package::install(&options.without)?;
     }
     let servers = Servers::start(&options.without)?;
-    let tested = run(&mut tests(options, &servers));
-    let complete = summary(options, &servers);
-    tested.and(complete)
+    let tested = tests(options, &servers);
+    all([tested, summary(options, &servers)])
 }
 
 fn check_names(names: &[String]) -> Result {
@@ -49,15 +56,37 @@ fn check_names(names: &[String]) -> Result {
     }
 }
 
-fn tests(options: &Options, servers: &Servers) -> Command {
-    let mut command = cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+fn tests(options: &Options, servers: &Servers) -> Result {
+    let workspace = Workspace::read()?;
+    let cargo_test = || {
+        let mut command = cargo(&["test", "--workspace", "--all-features"]);
+        command.args(leave_out());
+        command
+    };
+    let mut binaries = binaries::build(&mut cargo_test())?;
+    let third_party = workspace
+        .third_party(&["test"])
+        .and_then(|mut command| binaries::build(&mut command))
+        .map(|more| binaries.extend(more));
+    let adjust = |command: &mut Command| adjust(command, options, servers);
+    let ran = binaries::run_all(&binaries, adjust);
+    // After the others, because they keep every core busy.
+    let mut examples = cargo_test();
+    examples.args(["--doc", "--no-fail-fast"]);
+    adjust(&mut examples);
+    all([third_party, ran, run(&mut examples)])
+}
+
+/// Tells a test program what to run, and where its servers are.
+fn adjust(command: &mut Command, options: &Options, servers: &Servers) {
     command.args(&options.filter);
     command.envs(servers.variables.iter().map(|(name, url)| (*name, url)));
-    command.env("LOCK_TEST_WITHOUT", options.without.join(","));
-    if options.full {
-        command.env("LOCK_TEST_FULL", "1");
+    if !options.without.is_empty() {
+        command.env("LOCK_TEST_EXCLUDE", options.without.join(","));
     }
-    command
+    if options.full {
+        command.env("LOCK_TEST_FULL", "1").env("PROPTEST_CASES", MANY);
+    }
 }
 
 /// Names every setup that did not run; fails if one of them was not excluded.
@@ -70,6 +99,9 @@ fn summary(options: &Options, servers: &Servers) -> Result {
     }
     for (need, why) in &servers.absent {
         eprintln!("did not run: {}, {why}", need.name);
+    }
+    for name in not_to_be_built() {
+        eprintln!("did not run: {name}, which cannot be built");
     }
     if !options.full {
         eprintln!("did not run: the long tests, which --full adds");
@@ -102,7 +134,7 @@ mod tests {
         servers.absent.push((&NEEDS[0], "it is not installed".to_owned()));
         assert_eq!(
             summary(&options, &servers).unwrap_err().to_string(),
-            "some tests went without what they need: apt-get install protobuf-compiler, or add --install"
+            "some tests went without what they need: apt-get install protobuf-compiler libprotobuf-dev, or add --install"
         );
     }
 }

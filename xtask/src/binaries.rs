@@ -1,0 +1,118 @@
+//! Test programs, two at a time: most of them sleep most of their time.
+
+use std::fs::File;
+use std::io::Seek as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::Result;
+use crate::all;
+use crate::process::run;
+use crate::process::run_quietly;
+
+/// How many run at a time. More would disturb the cases that measure time.
+const LANES: usize = 2;
+
+/// A test program as cargo builds it.
+pub(crate) struct Binary {
+    program: PathBuf,
+    /// The folder of its package, where cargo would run it.
+    folder: PathBuf,
+}
+
+/// Builds what `cargo test` would run.
+pub(crate) fn build(cargo_test: &mut Command) -> Result<Vec<Binary>> {
+    let mut messages = tempfile::tempfile()?;
+    cargo_test.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    run(cargo_test.stdout(messages.try_clone()?))?;
+    messages.rewind()?;
+    let messages = std::io::read_to_string(messages)?;
+    Ok(messages.lines().filter_map(binary).collect())
+}
+
+/// Reads one message of cargo.
+fn binary(message: &str) -> Option<Binary> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    // Programs that tests only call are built too; they are no tests.
+    message["profile"]["test"].as_bool().filter(|test| *test)?;
+    let program = message["executable"].as_str()?.into();
+    let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    Some(Binary { program, folder })
+}
+
+/// Runs all to their end, also after one has failed; the output of each is shown whole.
+pub(crate) fn run_all(binaries: &[Binary], adjust: impl Fn(&mut Command) + Sync) -> Result {
+    let (queue, outcomes) = (Mutex::new(binaries.iter()), Mutex::new(Vec::new()));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let lane = || {
+        while let Some(binary) = next() {
+            let outcome = binary.run(&adjust);
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        }
+    };
+    thread::scope(|scope| (0..LANES).for_each(|_| drop(scope.spawn(lane))));
+    all(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Binary {
+    fn run(&self, adjust: impl Fn(&mut Command)) -> Result {
+        let output = tempfile::tempfile()?;
+        let mut command = Command::new(&self.program);
+        adjust(&mut command);
+        command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
+        let outcome = run_quietly(&mut command);
+        self.show(output)?;
+        outcome
+    }
+
+    fn show(&self, mut output: File) -> Result {
+        output.rewind()?;
+        let mut shown = std::io::stdout().lock();
+        writeln!(shown, "\n     Ran {} in {}", self.program.display(), self.folder.display())?;
+        std::io::copy(&mut output, &mut shown)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(test: bool, executable: &str) -> String {
+        let message = serde_json::json!({
+            "reason": "compiler-artifact",
+            "manifest_path": "/tmp/Cargo.toml",
+            "profile": { "test": test },
+            "executable": executable,
+        });
+        message.to_string()
+    }
+
+    #[test]
+    fn only_tests_are_run() {
+        assert!(binary(&message(true, "/bin/true")).is_some());
+        assert!(binary(&message(false, "/bin/true")).is_none());
+        assert!(binary("{\"reason\":\"build-finished\"}").is_none());
+    }
+
+    #[test]
+    fn a_failed_program_is_named_and_does_not_keep_the_others_from_running() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let programs = ["/bin/false", "/bin/false", "/usr/bin/touch"];
+        let binaries = programs.map(|program| binary(&message(true, program)).unwrap());
+        let adjust = |command: &mut Command| _ = command.arg(&mark);
+        let failure = run_all(&binaries, adjust).unwrap_err();
+        assert_eq!(failure.to_string().matches("failed: exit status: 1").count(), 2, "{failure}");
+        assert!(mark.exists());
+    }
+}
