@@ -7,8 +7,8 @@
 use lock_core::ErrorKind::{self, Corrupt, Unavailable};
 use lock_core::{
     Attempt, Backend, BootInstant, Claim, Clock, Cursor, Error, Evicted, Eviction, Fence, Hint,
-    Holder, Kept, KeyState, Lease, LockKey, Page, Peek, Profile, Release, Result, Watch,
-    WatchFor, async_trait,
+    Holder, Kept, KeyState, Lease, LockKey, Page, Peek, Profile, Release, Result, Watch, WatchFor,
+    async_trait,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
