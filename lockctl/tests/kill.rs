@@ -84,16 +84,34 @@ fn when_lockctl_is_killed_the_job_dies_at_once_and_the_next_holder_comes_with_th
 /// Writes the time as long as it runs, whatever SIGTERM says.
 const STUBBORN: &str = "trap '' TERM; while :; do date +%s%N >> beats; done";
 
+/// A resource that refuses who comes with a lower fence than it has seen.
+#[derive(Default)]
+struct Fenced(u64);
+
+impl Fenced {
+    fn write(&mut self, fence: u64) -> bool {
+        let accepted = fence >= self.0;
+        self.0 = self.0.max(fence);
+        accepted
+    }
+}
+
+fn fence(place: &Place, name: &str) -> u64 {
+    place.read(name).trim().parse().unwrap()
+}
+
 #[test]
 fn when_lockctl_is_frozen_the_guardian_kills_the_job_before_the_next_holder_has_the_key() {
     let place = Place::new();
-    let frozen = place.start_job(&["run", "k", "--ttl", "1s"], "job", STUBBORN);
+    let script = format!("echo $LOCK_FENCE > old; {STUBBORN}");
+    let frozen = place.start_job(&["run", "k", "--ttl", "1s"], "job", &script);
+    eventually("the fence is noted", || !place.read("old").is_empty());
     kill(keeper(&frozen), Signal::STOP);
     let start = Instant::now();
     let next = place.start_job(
         &["run", "k", "--wait", "30s", "--ttl", "30s"],
         "next",
-        "date +%s%N > got; until [ -e done ]; do sleep 0.02; done",
+        "echo $LOCK_FENCE > new; date +%s%N > got; until [ -e done ]; do sleep 0.02; done",
     );
     eventually("the next holder runs", || !place.read("got").is_empty());
     let taken_over = start.elapsed();
@@ -113,6 +131,10 @@ fn when_lockctl_is_frozen_the_guardian_kills_the_job_before_the_next_holder_has_
     assert!(frozen.stderr.starts_with("lockctl: lost \"k\": "), "{}", frozen.stderr);
     assert!(frozen.stderr.contains("the command was stopped"), "{}", frozen.stderr);
     assert!(place.is_locked("k"), "the next holder is untouched");
+    let mut resource = Fenced::default();
+    assert!(resource.write(fence(&place, "old")), "the first holder wrote while it held");
+    assert!(resource.write(fence(&place, "new")));
+    assert!(!resource.write(fence(&place, "old")), "a late write of the frozen holder");
     std::fs::write(place.path("done"), "").unwrap();
     assert_eq!(finish(next).code, 0);
 }
