@@ -82,7 +82,7 @@ fn acquire_and_renew_print_a_handle_alone_or_in_an_object() {
 #[test]
 fn a_handle_ends_by_itself() {
     let place = Place::new();
-    let handle = place.run(&["acquire", "a", "--hold-for", "300ms"]).stdout;
+    let handle = place.run(&["acquire", "a", "--hold-for", "3s"]).stdout;
     assert!(place.is_locked("a"));
     assert_eq!(place.run(&["run", "a", "--wait", "10s", "--", "true"]).code, 0);
     assert_eq!(place.run(&["release", handle.trim()]).code, 1);
@@ -264,8 +264,8 @@ fn a_reader_that_goes_away_early_is_no_error() {
 fn min_hold_keeps_the_lock_after_the_command() {
     let place = Place::new();
     let start = std::time::Instant::now();
-    assert_eq!(place.run(&["run", "k", "--min-hold", "700ms", "--", "true"]).code, 0);
+    assert_eq!(place.run(&["run", "k", "--min-hold", "3s", "--", "true"]).code, 0);
     assert_eq!(place.run(&["run", "k", "--", "true"]).code, 75);
     assert_eq!(place.run(&["run", "k", "--wait", "20s", "--", "true"]).code, 0);
-    assert!(start.elapsed().as_millis() >= 690, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_millis() >= 2990, "{:?}", start.elapsed());
 }

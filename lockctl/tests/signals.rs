@@ -107,12 +107,12 @@ fn what_the_caller_ignores_the_job_ignores() {
 #[test]
 fn a_stopped_job_keeps_its_lock_and_goes_on() {
     let place = Place::new();
-    let lockctl = place.start_job(&["run", "k", "--ttl", "500ms"], "job", "exec sleep 1");
+    let lockctl = place.start_job(&["run", "k", "--ttl", "1s"], "job", "exec sleep 1");
     let job = place.pid("job");
     kill(id(&lockctl), Signal::TSTP);
     eventually("the job stands still", || state(job) == Some('T'));
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(1500) {
+    while start.elapsed() < Duration::from_secs(3) {
         assert!(place.is_locked("k"));
         thread::sleep(Duration::from_millis(50));
     }
