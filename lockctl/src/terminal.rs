@@ -38,9 +38,14 @@ impl Terminal {
         tcgetpgrp(&self.file) == Ok(self.home)
     }
 
-    /// Hands it to `group`, if it is `home`'s to give; tells whether it did.
+    /// Hands it to `group`, if it is `home`'s to give; tells whether `group` has it now. A job that
+    /// reads before it was given the terminal is stopped, and may have it by the time that shows.
     pub(crate) fn give(&self, group: Pid) -> bool {
-        self.is_home() && tcsetpgrp(&self.file, group).is_ok()
+        match tcgetpgrp(&self.file) {
+            Ok(owner) if owner == group => true,
+            Ok(owner) if owner == self.home => tcsetpgrp(&self.file, group).is_ok(),
+            _ => false,
+        }
     }
 
     /// Takes it back from `group`, unless the shell has done so.

@@ -217,8 +217,7 @@ async fn idly_costs_no_more_for_many(cx: Cx) -> Outcome {
         acquire(&*holder, &cx.claim(key)).await?;
     }
     let waiters = spawn_waiters(&crowd, &keys, 40);
-    sleep(ms(300)).await;
-    tap.take_calls();
+    at_rest(&tap).await;
     sleep(ms(2000)).await;
     let calls = tap.take_calls();
     let plan = tap.profile().poll;

@@ -230,10 +230,7 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
         &["time::of_a_lost_reply_is_made_good", "time::of_a_short_cut_is_made_good"],
     ),
     (Flaw::ReleaseErrorsHidden, &["time::of_an_unlock_on_a_dead_line"]),
-    (
-        Flaw::ReleaseIgnoresToken,
-        &["time::of_a_late_unlock_hits_nobody", "history::of_a_bad_line_is_sound"],
-    ),
+    (Flaw::ReleaseIgnoresToken, &["time::of_a_late_unlock_hits_nobody"]),
     (Flaw::OwnerIgnored, &["reentry::by_the_same_owner_keeps_the_fence"]),
     (
         Flaw::OwnerForAll,
