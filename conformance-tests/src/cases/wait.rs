@@ -217,14 +217,16 @@ async fn idly_costs_no_more_for_many(cx: Cx) -> Outcome {
         acquire(&*holder, &cx.claim(key)).await?;
     }
     let waiters = spawn_waiters(&crowd, &keys, 40);
-    at_rest(&tap).await;
+    sleep(ms(300)).await;
+    tap.take_calls();
     sleep(ms(2000)).await;
     let calls = tap.take_calls();
     let plan = tap.profile().poll;
     // Eager looks for a second, then at most one for each shortest pause while it still doubles.
     let eager = plan.eager.as_millis() / plan.first.as_millis().max(1);
     let later = 2000 / plan.max.as_millis().max(1) + 12;
-    let allowed = eager + later + 4 * keys.len() as u128;
+    // Some may still line up: a few calls for each key, where 40 who look alone make hundreds.
+    let allowed = eager + later + 12 * keys.len() as u128;
     check!(calls.len() as u128 <= allowed, "{} calls in 2 s, allowed {allowed}", calls.len());
     waiters.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
