@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::Error;
+use crate::ErrorKind;
 use crate::Fence;
 use crate::Holder;
 use crate::Lease;
@@ -144,6 +146,25 @@ impl Claim {
     /// most 5 s, so that the dead are skipped in seconds.
     pub fn place_ttl(&self) -> Duration {
         self.ttl.min(PLACE_TTL)
+    }
+
+    /// Checks that this claim does not contradict another that the store has: the same token in
+    /// another mode, or another number of permits.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, naming the stored mode.
+    pub fn check_beside(&self, token: Token, stored: Mode) -> Result<()> {
+        let same = stored == self.mode;
+        let permits = matches!((stored, self.mode), (Mode::Permits { .. }, Mode::Permits { .. }));
+        if same || !(permits || token == self.token) {
+            return Ok(());
+        }
+        let wanted = self.mode;
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("the store has this lock as {stored}, it can't be {wanted} at the same time"),
+        ))
     }
 }
 

@@ -7,6 +7,7 @@ mod backend;
 mod clock;
 
 mod connect_url;
+mod crowd;
 mod driver;
 mod duration;
 mod engine;
@@ -46,6 +47,7 @@ pub use clock::ManualClock;
 pub use clock::Sleep;
 pub use connect_url::ConnectUrl;
 pub use connect_url::Host;
+pub use crowd::Crowd;
 pub use driver::COMMON_PARAMS;
 pub use driver::Connecting;
 pub use driver::Driver;

@@ -3,7 +3,6 @@
 //! Each call is one step under one short mutex, at one instant of the store's clock (S1, S3). Nothing
 //! is awaited inside, and hints are given only after the mutex is free again.
 
-mod crowd;
 mod outcome;
 mod record;
 mod session;

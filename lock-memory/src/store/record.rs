@@ -5,8 +5,7 @@ use std::time::SystemTime;
 
 use lock_core::BootInstant;
 use lock_core::Claim;
-use lock_core::Error;
-use lock_core::ErrorKind;
+use lock_core::Crowd;
 use lock_core::Fence;
 use lock_core::Holder;
 use lock_core::KeyState;
@@ -17,7 +16,6 @@ use lock_core::Peek;
 use lock_core::Result;
 use lock_core::Token;
 
-use super::crowd::Crowd;
 use super::outcome::Fate;
 use super::outcome::Own;
 use super::outcome::Tried;
@@ -219,15 +217,8 @@ impl Record {
 
     fn check(&self, claim: &Claim) -> Result<()> {
         let holders = self.holders.iter().map(|held| (held.token, held.mode));
-        let known = holders.chain(self.line.iter().map(|place| (place.token, place.mode)));
-        for (token, mode) in known.filter(|(_, mode)| *mode != claim.mode) {
-            let both_permits =
-                matches!((mode, claim.mode), (Mode::Permits { .. }, Mode::Permits { .. }));
-            if token == claim.token || both_permits {
-                return Err(clash(mode, claim.mode));
-            }
-        }
-        Ok(())
+        let mut known = holders.chain(self.line.iter().map(|place| (place.token, place.mode)));
+        known.try_for_each(|(token, mode)| claim.check_beside(token, mode))
     }
 
     fn is_turn(&self, now: BootInstant, place: Option<usize>, claim: &Claim) -> bool {
@@ -359,13 +350,6 @@ fn earliest(view: View<'_>, holders: &[Held], line: &[Place]) -> Option<Duration
     let leases = holders.iter().map(|held| held.anchor.ends_at(view.sessions));
     let next = leases.chain(line.iter().map(|place| place.until)).filter(|at| *at > view.now).min();
     next.map(|at| at.saturating_since(view.now))
-}
-
-fn clash(stored: Mode, wanted: Mode) -> Error {
-    Error::new(
-        ErrorKind::InvalidInput,
-        format!("the store has this lock as {stored}, it can't be {wanted} at the same time"),
-    )
 }
 
 fn count(n: usize) -> u64 {

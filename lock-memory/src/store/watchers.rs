@@ -8,12 +8,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use lock_core::BootInstant;
+use lock_core::Crowd;
 use lock_core::Hint;
 use lock_core::Mode;
 use lock_core::Token;
 
 use super::PATIENCE;
-use super::crowd::Crowd;
 
 /// A hint and whether its client can be reached by hints at all.
 #[derive(Clone, Debug)]
