@@ -13,6 +13,7 @@ use common::acquire_soon;
 use common::claim;
 use common::claim_for;
 use common::open;
+use common::tamper;
 use lock_core::Attempt;
 use lock_core::Backend as _;
 use lock_core::ErrorKind;
@@ -25,11 +26,6 @@ use lock_sqlite::SqliteConfig;
 use lock_sqlite::connect;
 
 const SHORT: Duration = Duration::from_millis(30);
-
-/// Changes the table behind the backend's back, by a connection of its own.
-fn tamper(directory: &Directory, sql: &str) {
-    rusqlite::Connection::open(directory.file()).unwrap().execute_batch(sql).unwrap();
-}
 
 #[tokio::test]
 async fn one_holder_at_a_time_and_the_other_learns_who() {

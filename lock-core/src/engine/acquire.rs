@@ -26,6 +26,7 @@ use crate::Hint;
 use crate::Holder;
 use crate::Lease;
 use crate::LockGuard;
+use crate::Mode;
 use crate::Result;
 use crate::Token;
 use crate::TryLock;
@@ -175,6 +176,7 @@ impl Acquire<'_> {
                     self.pace.answered();
                     self.shared.slots.note(&self.request.claim.key, &holders);
                     self.holders = holders;
+                    self.line_up_among_modes();
                     self.contend(retry_in).await
                 }
                 Flight::Landed(Err(error)) => self.recover(error).await,
@@ -222,6 +224,20 @@ impl Acquire<'_> {
         let fresh = Claim { token: Token::random(), ..self.request.claim.clone() };
         self.waiting = None;
         self.pending = Pending::new(self.shared, fresh);
+    }
+
+    /// Stands in the store's line from now on if several modes meet at the key: whoever only polls
+    /// would be starved by readers, or by the holders of permits, that keep coming.
+    fn line_up_among_modes(&mut self) {
+        let claim = &mut self.request.claim;
+        let several = |mode| mode != Mode::Exclusive;
+        let met = several(claim.mode) || self.holders.iter().filter_map(|it| it.mode).any(several);
+        if met && self.pace.waits() && self.shared.profile.fair && !claim.queue {
+            claim.queue = true;
+            self.pending.line_up();
+            // Armed anew, as one that stands in line.
+            self.waiting = None;
+        }
     }
 
     /// Waits for a reason to try again; `Some` if the call was not to wait.

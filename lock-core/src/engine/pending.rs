@@ -39,6 +39,13 @@ impl Pending {
         self.claim.as_ref().expect("a pending claim is taken only when it is acquired or dropped")
     }
 
+    /// Lets the next attempts stand in the store's line.
+    pub(super) fn line_up(&mut self) {
+        if let Some(claim) = &mut self.claim {
+            claim.queue = true;
+        }
+    }
+
     /// Sends one attempt. At the operation's own time limit the request is dropped; at the caller's
     /// deadline it is left to be finished by `drop`.
     pub(super) async fn attempt(&mut self, deadline: BootInstant) -> Flight {
