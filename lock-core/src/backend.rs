@@ -188,7 +188,7 @@ pub enum Attempt {
         holders: Vec<Holder>,
         /// When the earliest holder's lease ends unless renewed.
         retry_in: Option<Duration>,
-        /// How many stand before this claim in the store's line.
+        /// How many hold or stand before this claim, if the key has a line, or gets one by it.
         ahead: Option<u64>,
     },
 }
@@ -230,6 +230,12 @@ pub enum Peek {
     /// It would not.
     Held {
         /// When the earliest holder's lease ends unless renewed.
+        retry_in: Option<Duration>,
+    },
+    /// It would not, and never might: others stand in line, or hold in modes that let more of their kind
+    /// in. Said to a claim without a place by a store that has a line: it should take one.
+    Crowded {
+        /// As for [`Held`](Self::Held).
         retry_in: Option<Duration>,
     },
 }

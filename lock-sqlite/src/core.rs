@@ -135,15 +135,16 @@ impl Core {
         }
     }
 
-    /// Returns the hints of the waiters whose turn it is, to be given when no mutex is held. If that
-    /// cannot be told it is all, so that their own attempts tell why.
+    /// Returns the hints of the waiters whose turn it is, or who should stand in line, to be given when
+    /// no mutex is held. If that cannot be told it is all, so that their own attempts tell why.
     pub(crate) fn look(&self, wake: &Wake) -> Vec<Hint> {
         let mut due = Vec::new();
         for waiters in wake.drain().chunks(LOOK_CLAIMS) {
             let claims: Vec<Claim> = waiters.iter().map(|(claim, _)| claim.clone()).collect();
             let peeks = self.store.peek(&claims);
-            let served = |at: usize| peeks.as_ref().map_or(true, |peeks| peeks[at] == Peek::Free);
-            let hints = waiters.iter().enumerate().filter(|(at, _)| served(*at));
+            let waits =
+                |at: usize| matches!(&peeks, Ok(peeks) if matches!(peeks[at], Peek::Held { .. }));
+            let hints = waiters.iter().enumerate().filter(|(at, _)| !waits(*at));
             due.extend(hints.map(|(_, (_, hint))| hint.clone()));
         }
         due

@@ -122,19 +122,23 @@ impl Scene {
         let answer = Attempt::Held {
             holders: self.holders.iter().map(|held| held.shown.clone()).collect(),
             retry_in: self.earliest(before),
-            ahead: queued.then(|| count(self.holders.len() + before)),
+            ahead: (queued || before > 0).then(|| count(self.holders.len() + before)),
         };
         let fresh = place.is_some_and(|at| is_fresh(self.line[at].left, claim.place_ttl()));
         Ok(Verdict::Refuse { answer, stands: queued && !fresh })
     }
 
-    /// Tells a waiter whether an attempt would be served.
+    /// Tells a waiter what would come of an attempt.
     pub(crate) fn peek(&self, claim: &Claim) -> Peek {
-        let before = self.place(claim.token).unwrap_or(self.line.len());
-        if self.crowd_before(before).admits(claim.mode) {
-            return Peek::Free;
+        let place = self.place(claim.token);
+        let before = place.unwrap_or(self.line.len());
+        let retry_in = self.earliest(before);
+        let several = self.holders.iter().any(|held| held.mode != Mode::Exclusive);
+        match place {
+            _ if self.crowd_before(before).admits(claim.mode) => Peek::Free,
+            None if before > 0 || several => Peek::Crowded { retry_in },
+            _ => Peek::Held { retry_in },
         }
-        Peek::Held { retry_in: self.earliest(before) }
     }
 
     /// Returns how many hold or stand before a claim in line, zero if they do not hinder it.

@@ -172,11 +172,11 @@ impl Acquire<'_> {
                         Err(error) => self.recover(error).await,
                     }
                 }
-                Flight::Landed(Ok(Attempt::Held { holders, retry_in, .. })) => {
+                Flight::Landed(Ok(Attempt::Held { holders, retry_in, ahead })) => {
                     self.pace.answered();
                     self.shared.slots.note(&self.request.claim.key, &holders);
                     self.holders = holders;
-                    self.line_up_among_modes();
+                    self.line_up_in_a_crowd(ahead);
                     self.contend(retry_in).await
                 }
                 Flight::Landed(Err(error)) => self.recover(error).await,
@@ -226,13 +226,14 @@ impl Acquire<'_> {
         self.pending = Pending::new(self.shared, fresh);
     }
 
-    /// Stands in the store's line from now on if several modes meet at the key: whoever only polls
-    /// would be starved by readers, or by the holders of permits, that keep coming.
-    fn line_up_among_modes(&mut self) {
+    /// Stands in the store's line from now on if others do, or if several modes meet at the key: whoever
+    /// only polls would be starved by those in line, and by readers or permits that keep coming.
+    fn line_up_in_a_crowd(&mut self, ahead: Option<u64>) {
         let claim = &mut self.request.claim;
         let several = |mode| mode != Mode::Exclusive;
-        let met = several(claim.mode) || self.holders.iter().filter_map(|it| it.mode).any(several);
-        if met && self.pace.waits() && self.shared.profile.fair && !claim.queue {
+        let met = self.holders.iter().filter_map(|it| it.mode).any(several);
+        let crowded = ahead.is_some() || met || several(claim.mode);
+        if crowded && self.pace.waits() && self.shared.profile.fair && !claim.queue {
             claim.queue = true;
             self.pending.line_up();
             // Armed anew, as one that stands in line.

@@ -252,7 +252,12 @@ impl Record {
         Tried::Refused {
             holders,
             retry_in: earliest(view, &self.holders, before),
-            ahead: place.map(|at| self.ahead(at)),
+            ahead: match place {
+                Some(at) => Some(self.ahead(at)),
+                None => {
+                    (!self.line.is_empty()).then(|| count(self.holders.len() + self.line.len()))
+                }
+            },
         }
     }
 
@@ -304,10 +309,20 @@ impl Record {
         for place in before.filter(|place| place.is_alive(view)) {
             crowd.add(place.mode);
         }
+        let retry_in = earliest(view, &self.holders, &[]);
         if crowd.admits(claim.mode) {
             return Peek::Free;
         }
-        Peek::Held { retry_in: earliest(view, &self.holders, &[]) }
+        if self.place(claim.token).is_none() && self.is_crowded(view) {
+            return Peek::Crowded { retry_in };
+        }
+        Peek::Held { retry_in }
+    }
+
+    /// Whether a claim that only polls may be overtaken for ever.
+    fn is_crowded(&self, view: View<'_>) -> bool {
+        let in_line = self.line.iter().any(|place| place.is_alive(view));
+        in_line || self.holds(view, |held| held.mode != Mode::Exclusive)
     }
 
     pub(super) fn is_in_use(&self, view: View<'_>) -> bool {
