@@ -232,8 +232,8 @@ pub enum Peek {
         /// When the earliest holder's lease ends unless renewed.
         retry_in: Option<Duration>,
     },
-    /// It would not, and never might: others stand in line, or hold in modes that let more of their kind
-    /// in. Said to a claim without a place by a store that has a line: it should take one.
+    /// It would not, and never might: others stand in line, or hold in another mode and let more of
+    /// their kind in. Said to a claim without a place by a store that has a line: it should take one.
     Crowded {
         /// As for [`Held`](Self::Held).
         retry_in: Option<Duration>,

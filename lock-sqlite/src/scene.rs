@@ -133,10 +133,10 @@ impl Scene {
         let place = self.place(claim.token);
         let before = place.unwrap_or(self.line.len());
         let retry_in = self.earliest(before);
-        let several = self.holders.iter().any(|held| held.mode != Mode::Exclusive);
+        let meets = self.holders.iter().any(|held| held.mode != claim.mode);
         match place {
             _ if self.crowd_before(before).admits(claim.mode) => Peek::Free,
-            None if before > 0 || several => Peek::Crowded { retry_in },
+            None if before > 0 || meets => Peek::Crowded { retry_in },
             _ => Peek::Held { retry_in },
         }
     }

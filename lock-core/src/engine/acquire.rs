@@ -26,7 +26,6 @@ use crate::Hint;
 use crate::Holder;
 use crate::Lease;
 use crate::LockGuard;
-use crate::Mode;
 use crate::Result;
 use crate::Token;
 use crate::TryLock;
@@ -226,13 +225,12 @@ impl Acquire<'_> {
         self.pending = Pending::new(self.shared, fresh);
     }
 
-    /// Stands in the store's line from now on if others do, or if several modes meet at the key: whoever
-    /// only polls would be starved by those in line, and by readers or permits that keep coming.
+    /// Stands in the store's line from now on if others do, or hold in another mode: whoever only polls
+    /// would be starved by those in line, and by readers or permits that keep coming.
     fn line_up_in_a_crowd(&mut self, ahead: Option<u64>) {
         let claim = &mut self.request.claim;
-        let several = |mode| mode != Mode::Exclusive;
-        let met = self.holders.iter().filter_map(|it| it.mode).any(several);
-        let crowded = ahead.is_some() || met || several(claim.mode);
+        let (mine, mut modes) = (claim.mode, self.holders.iter().filter_map(|it| it.mode));
+        let crowded = ahead.is_some() || modes.any(|mode| mode != mine);
         if crowded && self.pace.waits() && self.shared.profile.fair && !claim.queue {
             claim.queue = true;
             self.pending.line_up();

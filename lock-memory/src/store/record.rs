@@ -313,16 +313,16 @@ impl Record {
         if crowd.admits(claim.mode) {
             return Peek::Free;
         }
-        if self.place(claim.token).is_none() && self.is_crowded(view) {
+        if self.place(claim.token).is_none() && self.is_crowded(view, claim.mode) {
             return Peek::Crowded { retry_in };
         }
         Peek::Held { retry_in }
     }
 
     /// Whether a claim that only polls may be overtaken for ever.
-    fn is_crowded(&self, view: View<'_>) -> bool {
+    fn is_crowded(&self, view: View<'_>, mode: Mode) -> bool {
         let in_line = self.line.iter().any(|place| place.is_alive(view));
-        in_line || self.holds(view, |held| held.mode != Mode::Exclusive)
+        in_line || self.holds(view, |held| held.mode != mode)
     }
 
     pub(super) fn is_in_use(&self, view: View<'_>) -> bool {
