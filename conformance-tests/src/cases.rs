@@ -8,14 +8,18 @@ mod faults;
 mod fence;
 mod guard;
 pub(crate) mod history;
+mod holder;
 mod keys;
 mod lease;
 mod line;
+mod mode;
 mod process;
+mod queue;
 mod reads;
 mod reentry;
 mod repeat;
 mod section;
+mod share;
 mod time;
 mod token;
 mod wait;
@@ -38,6 +42,9 @@ const TABLES: &[&[Case]] = &[
     evict::CASES,
     keys::CASES,
     line::CASES,
+    mode::CASES,
+    holder::CASES,
+    queue::CASES,
     watch::CASES,
     faults::CASES,
     wait::CASES,
@@ -46,6 +53,7 @@ const TABLES: &[&[Case]] = &[
     time::CASES,
     reentry::CASES,
     section::CASES,
+    share::CASES,
     admin::CASES,
     process::CASES,
     history::CASES,

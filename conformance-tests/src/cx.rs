@@ -162,6 +162,11 @@ impl Cx {
         client.profile().ttl_min.max(ms(500)) + client.profile().granularity
     }
 
+    /// Waits until the store has noticed that all but `left` holders of `key` are dead.
+    pub(crate) async fn rid_of(&self, client: &dyn Backend, key: &LockKey, left: usize) -> Outcome {
+        settled(client, key, SLACK, |state| state.holders.len() == left).await
+    }
+
     /// Ends the hold of a client that is heard of no more: waits for the lease, or ends the session.
     pub(crate) async fn lapse(&self, client: &dyn Backend, key: &LockKey, lease: Lease) -> Outcome {
         match client.profile().lease {

@@ -130,7 +130,7 @@ fn history() -> impl Strategy<Value = Vec<Record>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(3000)))]
     #[test]
     fn both_say_the_same(history in history()) {
         let calls = history.iter().filter(|record| record.result != Done::Info);
