@@ -2,12 +2,14 @@
 
 mod admin;
 mod cancel;
+pub(crate) mod contend;
 mod evict;
 mod exclusion;
 mod faults;
 mod fence;
+mod fleet;
 mod guard;
-pub(crate) mod history;
+mod history;
 mod holder;
 mod keys;
 mod lease;
@@ -56,5 +58,6 @@ const TABLES: &[&[Case]] = &[
     share::CASES,
     admin::CASES,
     process::CASES,
+    fleet::CASES,
     history::CASES,
 ];

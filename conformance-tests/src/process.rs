@@ -3,6 +3,7 @@
 use std::env;
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Write as _;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -52,6 +53,14 @@ impl Process {
     /// Returns the lines that are there already.
     pub(crate) fn lines_so_far(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
+    }
+
+    /// Says a line to it.
+    pub(crate) fn say(&mut self, line: &str) -> Outcome {
+        match &mut self.child.stdin {
+            Some(stdin) => Ok(writeln!(stdin, "{line}")?),
+            None => Err(Failure::new("the child does not listen")),
+        }
     }
 
     /// Ends it as a crash does.

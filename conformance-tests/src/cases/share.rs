@@ -173,7 +173,7 @@ async fn of_permits_wakes_as_many_as_are_free(cx: Cx) -> Outcome {
     Ok(())
 }
 
-/// Takes and leaves the lock, over and over, so that two of four of a kind are always there.
+/// Takes and leaves the lock, over and over.
 fn keep_coming(engine: &Provider, options: LockOptions, hold: Duration) -> JoinHandle<Outcome> {
     let engine = engine.clone();
     tokio::spawn(async move {
