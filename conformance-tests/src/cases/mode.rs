@@ -90,7 +90,8 @@ async fn of_racing_readers_and_writers_is_one(cx: Cx) -> Outcome {
     for round in 0..10 {
         let name = format!("round {round}");
         let racing = (0..16).map(|n| {
-            let mode = if n / 4 % 2 == 0 { Mode::Shared } else { Mode::Exclusive };
+            let read = n / 4 % 2 == round % 2;
+            let mode = if read { Mode::Shared } else { Mode::Exclusive };
             let (client, claim) = (clients[n % 4].clone(), cx.claim_in(&name, mode));
             tokio::spawn(async move { (mode, client.attempt(&claim).await) })
         });

@@ -23,6 +23,7 @@ use crate::cx::keep;
 use crate::cx::ms;
 use crate::cx::permits;
 use crate::cx::refused;
+use crate::cx::settled;
 use crate::cx::within;
 use crate::failure::check;
 use crate::failure::check_matches;
@@ -32,6 +33,7 @@ cases! { "queue":
     "G6 S1" "D5 A18" lets_neighbouring_readers_in_together [Line, Shared];
     "G6 S2" "D5 A18" keeps_the_place_of_who_asks_again [Line, Shared];
     "G6" "D6 A18" of_readers_does_not_end_at_a_dead_writer [Line, Shared];
+    "G6" "D6 A18" closes_up_over_a_dead_one_in_the_middle [Line, Shared];
     "G1 G6" "D6 A18" with_a_dead_one_in_the_middle_lets_nobody_in_too_early [Line, Shared];
     "G6 S4" "C4 A18" moves_up_when_one_in_the_middle_leaves [Line, Shared];
     "G6" "D1 C4" tells_readers_that_the_writer_before_them_has_left [Line, Shared, Push];
@@ -65,6 +67,11 @@ async fn falls_silent(client: &dyn Backend) -> Outcome {
         LeaseKind::Session => Ok(client.close().await?),
         _ => Ok(()),
     }
+}
+
+/// Waits until so many are left in line: seconds are allowed, not minutes.
+async fn waits(client: &dyn Backend, of: &Claim, left: u64) -> Outcome {
+    settled(client, &of.key, ms(10_000), |state| state.waiting == left).await
 }
 
 async fn keeps_readers_behind_a_waiting_writer(cx: Cx) -> Outcome {
@@ -142,6 +149,23 @@ async fn of_readers_does_not_end_at_a_dead_writer(cx: Cx) -> Outcome {
     Ok(())
 }
 
+async fn closes_up_over_a_dead_one_in_the_middle(cx: Cx) -> Outcome {
+    let (dead, alive) = (cx.client().await?, cx.client().await?);
+    let held = cx.claim("a");
+    let [one, mut writer, two] =
+        [Mode::Shared, Mode::Exclusive, Mode::Shared].map(|mode| waiting(&cx, mode));
+    writer.ttl = cx.ttl(&*dead);
+    acquire(&*alive, &held).await?;
+    line_up(&*alive, &one).await?;
+    line_up(&*dead, &writer).await?;
+    line_up(&*alive, &two).await?;
+    falls_silent(&*dead).await?;
+    waits(&*alive, &held, 2).await?;
+    alive.release(&held).await?;
+    served(&*alive, &two).await?;
+    served(&*alive, &one).await.map(drop)
+}
+
 async fn with_a_dead_one_in_the_middle_lets_nobody_in_too_early(cx: Cx) -> Outcome {
     let (dead, alive) = (cx.client().await?, cx.client().await?);
     let (held, mut reader, writer) =
@@ -151,8 +175,7 @@ async fn with_a_dead_one_in_the_middle_lets_nobody_in_too_early(cx: Cx) -> Outco
     line_up(&*dead, &reader).await?;
     line_up(&*alive, &writer).await?;
     falls_silent(&*dead).await?;
-    let gone = |state: &lock_core::KeyState| state.waiting == 1;
-    crate::cx::settled(&*alive, &held.key, ms(10_000), gone).await?;
+    waits(&*alive, &held, 1).await?;
     refused(&*alive, &writer).await?;
     refused(&*alive, &cx.reader("a")).await?;
     alive.release(&held).await?;

@@ -183,7 +183,7 @@ pub(crate) enum Flaw {
     PurgeTakesAllOfAKey,
     /// Force unlock takes one holder only.
     EvictTakesOne,
-    /// Readers overtake a writer in line.
+    /// Readers overtake a writer that waits, in line or not.
     ReadersOvertake,
     /// Writers in line go before all readers.
     WritersFirst,
@@ -201,8 +201,6 @@ pub(crate) enum Flaw {
     PlaceGoneForGood,
     /// A release wakes one waiter only.
     WakesOne,
-    /// Readers that keep coming are not stopped for a writer that waits.
-    WriterStarved,
     /// A free key is refused now and then.
     RefusesFree,
     /// A hint that broke cannot be armed again.

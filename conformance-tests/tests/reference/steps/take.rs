@@ -107,7 +107,6 @@ impl Steps {
                 !there.any(|other| Some(other.token) == behind)
             }
             _ if position.is_some() => self.may_go(slot, before, claim.mode),
-            Some(Flaw::WriterStarved) => before == 0 && free(),
             _ => before == 0 && free() && !(stopped && claim.mode != Mode::Exclusive),
         }
     }
