@@ -63,6 +63,12 @@ impl Process {
         }
     }
 
+    /// Checks that it has done its part, once it prints no more.
+    pub(crate) fn has_done_well(&mut self) -> Outcome {
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("a child: {status}"))) }
+    }
+
     /// Ends it as a crash does.
     pub(crate) fn kill(&self) -> Outcome {
         self.signal(Signal::KILL)

@@ -3,6 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lock_core::KeyState;
+use lock_core::Mode;
+
+use super::contend::Habit;
+use super::history::holds_are_sound;
+use super::history::nothing_is_left;
 use crate::Cx;
 use crate::Outcome;
 use crate::case::cases;
@@ -26,11 +32,6 @@ use crate::history::Op;
 use crate::history::Record;
 use crate::history::Recorder;
 use crate::process::Process;
-use lock_core::Mode;
-
-use super::contend::Habit;
-use super::history::holds_are_sound;
-use super::history::nothing_is_left;
 
 cases! { "fleet":
     "G6 G5" "D5 D6" of_fair_waiters_keeps_its_order_though_heads_are_killed
@@ -72,6 +73,7 @@ pub(super) async fn contention(
             recorder.add_lines(line.as_bytes())?;
             take_in(process, &recorder)?;
         }
+        process.has_done_well()?;
     }
     Ok(recorder.history())
 }
@@ -133,7 +135,7 @@ async fn of_fair_waiters_keeps_its_order_though_heads_are_killed(cx: Cx) -> Outc
     for number in 0..WAITERS {
         let hold = if number == LINGERER { 1000 } else { 5 };
         processes[number as usize % FLEET].say(&format!("{number} {hold}"))?;
-        let lined_up = |state: &lock_core::KeyState| state.waiting == number + 1;
+        let lined_up = |state: &KeyState| state.waiting == number + 1;
         settled(&*client, &cx.key("a"), ms(10_000), lined_up).await?;
     }
     processes[0].kill()?;

@@ -181,16 +181,16 @@ async fn of_a_bad_line_is_sound(cx: Cx) -> Outcome {
 }
 
 async fn of_all_modes_on_a_bad_line_is_sound(cx: Cx) -> Outcome {
-    let brief = || Habit::new().holding(ms(2));
+    let brief = || Habit::new().for_ttl(ms(1000)).holding(ms(2));
     let read = || brief().on("r").in_mode(Mode::Shared);
     let permit = || brief().on("p").in_mode(permits(2));
     let mut habits = vec![read(), read(), read(), brief().on("r"), brief().on("r")];
     habits.extend([permit(), permit(), permit(), permit()]);
-    in_bad_weather(&cx, habits, ms(2000)).await
+    in_bad_weather(&cx, habits, ms(1500)).await
 }
 
 async fn of_tries_is_exact(cx: Cx) -> Outcome {
-    let (until, recorder) = (now() + ms(1000), Arc::new(Recorder::default()));
+    let (until, recorder) = (now() + ms(700), Arc::new(Recorder::default()));
     let mut loops = Vec::new();
     for process in 0..4 {
         let (engine, recorder) = (cx.engine().await?, recorder.clone());
@@ -218,7 +218,7 @@ async fn of_readers_and_writers_is_sound(cx: Cx) -> Outcome {
     let engines = [cx.engine().await?, cx.engine().await?, cx.engine().await?];
     let mut habits = vec![Habit::new().in_mode(Mode::Shared).holding(ms(2)); 6];
     habits.extend(writers(3));
-    let history = run_loops(&engines, habits, now() + ms(1500), &Arc::default()).await?;
+    let history = run_loops(&engines, habits, now() + ms(1000), &Arc::default()).await?;
     is_sound(&cx, &history).await?;
     Ok(check::no_mode_starves(&history, 60)?)
 }
@@ -249,7 +249,7 @@ async fn die_with_permits(cx: Cx, until: BootInstant, recorder: Arc<Recorder>) -
 
 async fn of_permits_with_holders_that_die_is_sound(cx: Cx) -> Outcome {
     let engines = [cx.engine().await?, cx.engine().await?];
-    let (until, recorder) = (now() + ms(2000), Arc::new(Recorder::default()));
+    let (until, recorder) = (now() + ms(1500), Arc::new(Recorder::default()));
     let dying = tokio::spawn(die_with_permits(cx.clone(), until, recorder.clone()));
     let habits = vec![Habit::new().in_mode(permits(3)).holding(ms(2)); 6];
     let history = run_loops(&engines, habits, until, &recorder).await?;

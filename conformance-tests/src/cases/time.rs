@@ -143,7 +143,7 @@ async fn of_a_lock_is_not_lost_in_a_crowd_of_calls(cx: Cx) -> Outcome {
     let Bad { engine, link, ttl, .. } = Bad::new(&cx).await?;
     let guard = lock(&engine, "a", opts().ttl(ttl)).await?;
     link.set(Weather::Slow { there: ms(15), back: ms(15) });
-    let until = now() + ttl * 3;
+    let until = now() + ttl * 2;
     // One after the other they would take longer than the lease: renewals must not stand behind them.
     let crowd = (0..40).map(|_| {
         let engine = engine.clone();

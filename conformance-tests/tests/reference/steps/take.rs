@@ -27,7 +27,7 @@ impl Steps {
         drawn: Option<u64>,
     ) -> Result<Attempt> {
         state.attempts += 1;
-        let moody = self.has(Flaw::RefusesFree) && state.attempts % 5 == 0;
+        let moody = self.has(Flaw::RefusesFree) && state.attempts.is_multiple_of(5);
         let stopped = state.writer_waits(name, claim.token);
         let slot = state.keys.entry(name.into()).or_default();
         self.checked(&claim.key, slot)?;
@@ -160,7 +160,7 @@ impl Steps {
         let banned = self.has(Flaw::PlaceGoneForGood) && slot.dropped.contains(&claim.token);
         if claim.queue && !banned {
             let lease = self.lease(claim);
-            let last = slot.line.last().or(slot.holders.last());
+            let last = slot.line.last().or_else(|| slot.holders.last());
             let behind = last.map(|other| other.token);
             let place = Held { until: end_of_place(lease), behind, ..self.held(claim, lease) };
             if let Some(old) = position.filter(|_| self.has(Flaw::LineLosesPlace)) {
