@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -39,7 +40,7 @@ pub(crate) struct Held {
     pub(super) claim: Claim,
     pub(super) fence: Fence,
     pub(super) acquired_at: BootInstant,
-    pub(super) min_hold: Duration,
+    pub(super) min_hold: OnceLock<Duration>,
     renew: Renew,
     pub(super) guards: AtomicUsize,
     state: Mutex<State>,
@@ -58,7 +59,7 @@ pub(crate) struct Opening {
     pub(crate) claim: Claim,
     pub(crate) fence: Fence,
     pub(crate) term: Term,
-    pub(crate) min_hold: Duration,
+    pub(crate) min_hold: Option<Duration>,
     pub(crate) renew: Renew,
 }
 
@@ -70,7 +71,7 @@ impl Held {
             claim: opening.claim,
             fence: opening.fence,
             acquired_at: shared.now(),
-            min_hold: opening.min_hold,
+            min_hold: opening.min_hold.map_or_else(OnceLock::new, OnceLock::from),
             renew: opening.renew,
             guards: AtomicUsize::new(1),
             state: Mutex::new(State { term: opening.term, timer: None, seat: None, watch: None }),

@@ -48,7 +48,13 @@ impl Held {
     }
 
     pub(crate) fn min_hold_left(&self, now: BootInstant) -> Duration {
-        (self.acquired_at + self.min_hold).saturating_since(now)
+        let min_hold = self.min_hold.get().copied().unwrap_or_default();
+        (self.acquired_at + min_hold).saturating_since(now)
+    }
+
+    /// Decides how long the hold lasts at least, unless that is decided.
+    pub(crate) fn decide_min_hold(&self, min_hold: Duration) {
+        self.min_hold.get_or_init(|| min_hold);
     }
 
     /// Lets one guard go without waiting for anything.
