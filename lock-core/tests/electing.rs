@@ -124,6 +124,7 @@ async fn the_election_ends_with_what_the_body_returns() {
     let (_hand, store, engine) = setup();
     let won = engine.elect("k", &options(), async |hold| Ok::<_, Error>(hold.fence())).await;
     assert_eq!(won.unwrap().get(), 2);
+    assert!(!store.is_held("k"));
     let failed = engine.elect("k", &options(), async |_| Err::<(), _>(refused())).await;
     assert_eq!(failed.unwrap_err().message(), "connection refused");
     assert!(!store.is_held("k"));
@@ -216,6 +217,7 @@ async fn a_limited_wait_ends_the_election() {
     let never = candidate(&engine, &log, plain());
     let limited = candidate(&engine, &log, plain().wait(Wait::For(SECOND)));
     hand.advance(SECOND).await;
+    assert!(never.is_finished() && limited.is_finished());
     assert_eq!(never.await.unwrap().unwrap_err().kind(), ErrorKind::Held);
     assert_eq!(limited.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
 }
