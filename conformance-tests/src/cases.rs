@@ -2,6 +2,8 @@
 
 mod admin;
 mod cancel;
+pub(crate) mod crossing;
+mod election;
 mod evict;
 mod exclusion;
 mod faults;
@@ -11,6 +13,7 @@ pub(crate) mod history;
 mod keys;
 mod lease;
 mod line;
+mod many;
 mod process;
 mod reads;
 mod reentry;
@@ -46,6 +49,8 @@ const TABLES: &[&[Case]] = &[
     time::CASES,
     reentry::CASES,
     section::CASES,
+    many::CASES,
+    election::CASES,
     admin::CASES,
     process::CASES,
     history::CASES,

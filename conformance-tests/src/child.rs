@@ -16,6 +16,8 @@ use crate::Failure;
 use crate::Fixture;
 use crate::Outcome;
 use crate::Verdict;
+use crate::cases::crossing::Part;
+use crate::cases::crossing::count;
 use crate::cases::history::contend;
 use crate::cx::lock;
 use crate::cx::ms;
@@ -44,6 +46,8 @@ pub(crate) enum Role {
     Wait { key: String },
     /// Lock and unlock in a hot loop, and print the history.
     Contend { key: String, process: u64, millis: u64 },
+    /// Lock several keys and count under them in a hot loop, and print each count.
+    Count { part: Part },
 }
 
 /// One look of a holding child at its guard.
@@ -96,6 +100,7 @@ async fn play(cx: Cx, role: Role) -> Outcome {
             contend(&engine, &key, process, now() + ms(millis), &recorder).await?;
             recorder.history().iter().try_for_each(say)
         }
+        Role::Count { part } => count(&cx, &part).await,
     }
 }
 
@@ -128,7 +133,7 @@ async fn wait(cx: &Cx, key: &str) -> Outcome {
     std::future::pending().await
 }
 
-fn say(value: &impl Serialize) -> Outcome {
+pub(crate) fn say(value: &impl Serialize) -> Outcome {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(value)?)?;
     Ok(out.flush()?)
