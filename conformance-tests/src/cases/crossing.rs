@@ -152,8 +152,8 @@ impl Crowd {
         for _ in 0..PROCESSES {
             processes.push(crowd.start(cx)?);
         }
-        // The last ones show that all go on after a kill.
-        while now() + every + TTL < crowd.end() {
+        // After the last kill there is time to show that all go on.
+        while now() + every < crowd.end() {
             sleep_until(crowd.kills.last().map_or(crowd.began, |last| *last) + every).await;
             let place = crowd.kills.len() % PROCESSES;
             processes[place].kill()?;
