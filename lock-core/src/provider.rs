@@ -60,6 +60,38 @@ pub trait LockProvider: Debug + Send + Sync + 'static {
     /// they are given in, so that two such calls never wait for each other in a circle. What was taken is
     /// kept while the rest is waited for. At the end all guards are valid at the same instant.
     ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use std::time::Duration;
+    /// # use lock_core::{Engine, EngineOptions};
+    /// use lock_core::{Fence, LockOptions, LockProvider, Result};
+    ///
+    /// /// Takes the articles of an order from the stock, each under its own fence.
+    /// async fn place(locks: &dyn LockProvider, skus: &[&str]) -> Result<()> {
+    ///     let options = LockOptions::new().wait(Duration::from_secs(5)); // for all together
+    ///     let order = locks.lock_many(skus, &options).await?;
+    ///     for sku in &order {
+    ///         order.check()?; // all of them still hold
+    ///         take_one(sku.key(), sku.fence());
+    ///     }
+    ///     order.unlock().await
+    /// }
+    ///
+    /// fn take_one(sku: &str, fence: Fence) {
+    ///     // UPDATE stock SET left = left - 1, fence = :fence WHERE sku = :sku AND fence <= :fence
+    /// #   assert!(sku.starts_with("sku:") && fence.get() > 0);
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// # let store = lock_memory::Memory::connect(&lock_memory::Config::private());
+    /// # let locks = Engine::new(Arc::new(store), EngineOptions::new())?;
+    /// place(&locks, &["sku:7", "sku:3", "sku:7"]).await?;
+    /// # assert!(locks.list("sku:").await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// - All keys are locked with the same `options`: mode, order, TTL, owner. An explicit owner may
     ///   re-enter each of them.
     /// - The wait is one for all keys together: [`Wait::For`](crate::Wait::For) is the time for the whole
