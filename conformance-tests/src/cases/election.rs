@@ -78,7 +78,7 @@ async fn stops_a_leader_that_lost_and_lets_it_contend_again(cx: Cx) -> Outcome {
     let (stopped, mut first) = (Arc::new(AtomicBool::new(false)), None);
     let lead = |hold: Hold| {
         let again = first.is_some();
-        let before = *first.get_or_insert(hold.fence());
+        let before = *first.get_or_insert_with(|| hold.fence());
         let stopped = Stopped(stopped.clone());
         async move {
             let seen = stopped.0.load(Ordering::SeqCst);
