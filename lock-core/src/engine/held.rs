@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Wake;
@@ -40,7 +40,8 @@ pub(crate) struct Held {
     pub(super) claim: Claim,
     pub(super) fence: Fence,
     pub(super) acquired_at: BootInstant,
-    pub(super) min_hold: OnceLock<Duration>,
+    /// In nanoseconds.
+    pub(super) min_hold: AtomicU64,
     renew: Renew,
     pub(super) guards: AtomicUsize,
     state: Mutex<State>,
@@ -59,7 +60,7 @@ pub(crate) struct Opening {
     pub(crate) claim: Claim,
     pub(crate) fence: Fence,
     pub(crate) term: Term,
-    pub(crate) min_hold: Option<Duration>,
+    pub(crate) min_hold: Duration,
     pub(crate) renew: Renew,
 }
 
@@ -71,12 +72,13 @@ impl Held {
             claim: opening.claim,
             fence: opening.fence,
             acquired_at: shared.now(),
-            min_hold: opening.min_hold.map_or_else(OnceLock::new, OnceLock::from),
+            min_hold: AtomicU64::default(),
             renew: opening.renew,
             guards: AtomicUsize::new(1),
             state: Mutex::new(State { term: opening.term, timer: None, seat: None, watch: None }),
             changed: Notify::new(),
         });
+        held.lasts_at_least(opening.min_hold);
         held.sit(shared.keeper.add_hold(shared, &held));
         held.look_at_the_clock();
         held

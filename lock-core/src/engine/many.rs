@@ -4,19 +4,19 @@
 //! with what is left of one patience. What was taken is kept like any hold while the rest is waited for;
 //! it goes with the call if that fails, is dropped, or finds one of them lost.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::Engine;
 use super::provider::acquired;
-use super::request::Request;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Hold;
 use crate::LockGuards;
 use crate::LockOptions;
 use crate::Result;
-use crate::Wait;
 
 impl Engine {
     #[tracing::instrument(
@@ -30,52 +30,46 @@ impl Engine {
         keys: &[&str],
         options: &LockOptions,
     ) -> Result<LockGuards> {
-        let wait = self.wait(options);
-        let requests = self.in_order(keys, options, *wait != Wait::Never)?;
-        self.0.check_open()?;
-        let mut pace = self.0.pace(wait);
-        let mut guards = Vec::with_capacity(requests.len());
+        let keys = self.in_order(keys)?;
+        // If the rest cannot be had, what was taken must be free at once.
+        let unbound = LockOptions { min_hold: Duration::ZERO, ..options.clone() };
+        let mut pace = self.pace(options);
+        let mut guards = Vec::with_capacity(keys.len());
         let mut losses = FuturesUnordered::new();
-        for request in requests {
-            let key = request.claim.key.clone();
+        for key in keys {
             let outcome = tokio::select! {
                 biased;
-                outcome = self.carry_out(request, &mut pace) => outcome.and_then(acquired),
+                outcome = self.acquire(key, &unbound, &mut pace) => outcome.and_then(acquired),
                 // A shutdown ends what is held too, and says more.
                 Some(lost) = losses.next() => self.0.check_open().and(Err(lost)),
             };
-            let guard = outcome.map_err(|error| {
-                self.0.stamp(error, "lock_many", Some(self.0.strip(key.as_str())))
-            })?;
+            let guard = outcome.map_err(|error| self.0.stamp(error, "lock_many", Some(key)))?;
             losses.push(lost_meanwhile(guard.hold()));
             guards.push(guard);
         }
         let guards = LockGuards::new(guards);
         guards.check()?;
         for guard in &guards {
-            guard.0.decide_min_hold(options.min_hold);
+            guard.0.lasts_at_least(options.min_hold);
         }
         Ok(guards)
     }
 
-    /// Parses a call for each key, sorted, each key once.
-    fn in_order(&self, keys: &[&str], options: &LockOptions, waits: bool) -> Result<Vec<Request>> {
+    /// Sorts the keys by their full names, each once.
+    fn in_order<'a>(&self, keys: &[&'a str]) -> Result<Vec<&'a str>> {
         if keys.is_empty() {
             let message = "no keys to lock: name at least one";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        let mut requests = Vec::with_capacity(keys.len());
         for key in keys {
-            let request = Request::parse(&self.0, key, options, waits);
-            let mut request =
-                request.map_err(|error| self.0.stamp(error, "lock_many", Some(key)))?;
-            // If the rest cannot be had, this one must be free at once.
-            request.min_hold = None;
-            requests.push(request);
+            let parsed = self.0.parse_key(key);
+            parsed.map_err(|error| self.0.stamp(error, "lock_many", Some(key)))?;
         }
-        requests.sort_by(|one, other| one.claim.key.cmp(&other.claim.key));
-        requests.dedup_by(|one, other| one.claim.key == other.claim.key);
-        Ok(requests)
+        // They have one prefix, so their own order is that of their full names.
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(keys)
     }
 }
 

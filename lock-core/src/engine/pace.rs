@@ -15,7 +15,7 @@ const PATIENCE: usize = 2;
 
 type Delays = Box<dyn Iterator<Item = Duration> + Send>;
 
-/// The patience of one lock call, for all of its keys together.
+/// The patience of one call, for all of its keys together.
 pub(crate) struct Pace {
     deadline: BootInstant,
     waits: bool,
@@ -40,7 +40,8 @@ impl Pace {
             retries_until: BootInstant::FAR,
         };
         match wait {
-            Wait::Never => {
+            // No time at all would not even do for the answer to one attempt.
+            Wait::Never | Wait::For(Duration::ZERO) => {
                 pace.waits = false;
                 pace.failures = Box::new(FAILURE.delays().take(PATIENCE));
                 pace.retries_until = now + patience;

@@ -37,7 +37,7 @@ impl LockProvider for Engine {
     }
 
     async fn lock(&self, key: &str, options: &LockOptions) -> Result<LockGuard> {
-        let outcome = self.acquire(key, options, self.wait(options)).await;
+        let outcome = self.acquire(key, options, &mut self.pace(options)).await;
         outcome.and_then(acquired).map_err(|error| self.0.stamp(error, "lock", Some(key)))
     }
 
@@ -47,7 +47,7 @@ impl LockProvider for Engine {
     }
 
     async fn try_lock(&self, key: &str, options: &LockOptions) -> Result<TryLock> {
-        let outcome = self.acquire(key, options, &Wait::Never).await;
+        let outcome = self.acquire(key, options, &mut self.0.pace(&Wait::Never)).await;
         outcome.map_err(|error| self.0.stamp(error, "try_lock", Some(key)))
     }
 
@@ -114,7 +114,7 @@ impl LockProvider for Engine {
     }
 }
 
-/// Makes an error of contention, where there is no value for it.
+/// Makes contention an error, for a call that has no value for it.
 pub(super) fn acquired(outcome: TryLock) -> Result<LockGuard> {
     match outcome {
         TryLock::Acquired(guard) => Ok(guard),
@@ -126,36 +126,30 @@ pub(super) fn acquired(outcome: TryLock) -> Result<LockGuard> {
 }
 
 impl Engine {
-    /// How a call with `options` waits.
-    pub(super) fn wait<'a>(&'a self, options: &'a LockOptions) -> &'a Wait {
-        match options.wait.as_ref().unwrap_or(&self.0.options.wait) {
-            // No time at all would not even do for the answer to one attempt.
-            Wait::For(Duration::ZERO) => &Wait::Never,
-            wait => wait,
-        }
-    }
-
-    async fn acquire(&self, key: &str, options: &LockOptions, wait: &Wait) -> Result<TryLock> {
-        let request = Request::parse(&self.0, key, options, *wait != Wait::Never)?;
-        self.0.check_open()?;
-        self.carry_out(request, &mut self.0.pace(wait)).await
+    /// The patience of a call with `options`, from now on.
+    pub(super) fn pace(&self, options: &LockOptions) -> Pace {
+        self.0.pace(options.wait.as_ref().unwrap_or(&self.0.options.wait))
     }
 
     #[tracing::instrument(
         name = "lock",
         level = "debug",
         skip_all,
-        fields(
-            backend = self.0.profile.name,
-            key = self.0.strip(request.claim.key.as_str()),
-            owner = request.claim.owner.as_str(),
-            fence
-        )
+        fields(backend = self.0.profile.name, key, owner, fence)
     )]
-    pub(super) async fn carry_out(&self, request: Request, pace: &mut Pace) -> Result<TryLock> {
+    pub(super) async fn acquire(
+        &self,
+        key: &str,
+        options: &LockOptions,
+        pace: &mut Pace,
+    ) -> Result<TryLock> {
+        let request = Request::parse(&self.0, key, options, pace.waits())?;
+        self.0.check_open()?;
+        let span = tracing::Span::current();
+        span.record("key", key).record("owner", request.claim.owner.as_str());
         let outcome = acquire(&self.0, request, pace).await?;
         if let TryLock::Acquired(guard) = &outcome {
-            tracing::Span::current().record("fence", guard.fence().get());
+            span.record("fence", guard.fence().get());
         }
         Ok(outcome)
     }

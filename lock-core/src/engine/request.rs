@@ -22,8 +22,7 @@ use crate::Result;
 pub(crate) struct Request {
     pub(crate) claim: Claim,
     pub(crate) reentrant: bool,
-    /// How long the hold lasts at least; not decided before the whole call has succeeded if `None`.
-    pub(crate) min_hold: Option<Duration>,
+    pub(crate) min_hold: Duration,
     pub(crate) renew: Renew,
     grace: Option<Duration>,
     max_hold: Option<Duration>,
@@ -53,7 +52,7 @@ impl Request {
         Ok(Self {
             claim,
             reentrant: options.owner.is_some(),
-            min_hold: Some(options.min_hold),
+            min_hold: options.min_hold,
             renew: options.renew,
             grace: options.grace,
             max_hold: options.max_hold,
