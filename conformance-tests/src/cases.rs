@@ -3,6 +3,8 @@
 mod admin;
 mod cancel;
 pub(crate) mod contend;
+pub(crate) mod crossing;
+mod election;
 mod evict;
 mod exclusion;
 mod faults;
@@ -15,6 +17,7 @@ mod keys;
 mod lease;
 mod line;
 mod mode;
+mod many;
 mod process;
 mod queue;
 mod reads;
@@ -56,6 +59,8 @@ const TABLES: &[&[Case]] = &[
     reentry::CASES,
     section::CASES,
     share::CASES,
+    many::CASES,
+    election::CASES,
     admin::CASES,
     process::CASES,
     fleet::CASES,

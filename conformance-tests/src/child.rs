@@ -20,6 +20,8 @@ use crate::cases::contend::Habit;
 use crate::cases::contend::acquire;
 use crate::cases::contend::contend;
 use crate::cases::contend::release;
+use crate::cases::crossing::Part;
+use crate::cases::crossing::count;
 use crate::cx::lock;
 use crate::cx::ms;
 use crate::cx::now;
@@ -50,6 +52,8 @@ pub(crate) enum Role {
     /// Lock once, in a task of its own, for each number that the parent says, and print the history
     /// as it comes; a number may be followed by how many milliseconds to hold.
     Queue { habit: Habit },
+    /// Lock several keys and count under them in a hot loop, and print each count.
+    Count { part: Part },
 }
 
 /// One look of a holding child at its guard.
@@ -112,6 +116,7 @@ async fn play(cx: Cx, role: Role, said: mpsc::UnboundedReceiver<String>) -> Outc
             if aloud { Ok(()) } else { recorder.history().iter().try_for_each(say) }
         }
         Role::Queue { habit } => queue(&cx, &habit, said).await,
+        Role::Count { part } => count(&cx, &part).await,
     }
 }
 
@@ -163,7 +168,7 @@ async fn queue(cx: &Cx, habit: &Habit, mut said: mpsc::UnboundedReceiver<String>
     Ok(())
 }
 
-fn say(value: &impl Serialize) -> Outcome {
+pub(crate) fn say(value: &impl Serialize) -> Outcome {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(value)?)?;
     Ok(out.flush()?)

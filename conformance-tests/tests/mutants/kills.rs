@@ -386,4 +386,51 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
     (Flaw::FenceDrawnFirst, &["history::of_many_tasks_is_sound"]),
     (Flaw::RefusesFree, &["history::of_tries_is_exact"]),
     (Flaw::NoExclusion, &["history::of_a_bad_line_is_sound"]),
+    // Several keys, and leaders.
+    (Flaw::ManySkipsLast, &["many::are_held_together"]),
+    (
+        Flaw::ManyKeepsPart,
+        &[
+            "many::of_which_one_is_held_are_not_taken",
+            "many::that_time_out_leave_nothing",
+            "many::are_given_up_when_one_is_lost",
+            "many::dropped_half_way_leave_nothing",
+            "many::dropped_in_a_wait_leave_nothing",
+            "many::dropped_in_line_leave_nothing",
+        ],
+    ),
+    (Flaw::ManyDeadlineEach, &["many::share_one_deadline"]),
+    (Flaw::ShowsWrongHolder, &["many::name_the_key_that_is_held"]),
+    (Flaw::ManyUnsorted, &["many::in_opposite_orders_do_not_deadlock"]),
+    (Flaw::ManyCountsTwice, &["many::of_one_name_are_one"]),
+    (Flaw::ManyTakesNothing, &["many::of_no_name_are_refused"]),
+    (Flaw::NeverRenews, &["many::are_kept_while_the_rest_is_waited_for"]),
+    (
+        Flaw::KeepSaysRenewed,
+        &[
+            "many::are_given_up_when_one_is_lost",
+            "many::tell_which_was_lost",
+            "election::stops_a_leader_that_lost_and_lets_it_contend_again",
+        ],
+    ),
+    (
+        Flaw::ManyLeavesOne,
+        &["many::are_all_released_though_one_was_lost", "many::that_are_dropped_are_free"],
+    ),
+    (Flaw::LossHidden, &["many::are_all_released_though_one_was_lost"]),
+    (Flaw::OwnerIgnored, &["many::are_entered_by_their_owner"]),
+    (Flaw::NoExclusion, &["election::has_one_leader_at_a_time"]),
+    (
+        Flaw::ReleaseDoesNothing,
+        &[
+            "election::is_left_at_once_by_a_dropped_leader",
+            "election::ends_with_the_result_of_the_work",
+        ],
+    ),
+    (Flaw::ErrorsPermanent, &["election::outlives_a_bad_line"]),
+    (Flaw::ShowsWrongHolder, &["election::shows_followers_who_leads"]),
+    (
+        Flaw::CancelLeaks,
+        &["many::dropped_half_way_leave_nothing", "election::dropped_half_way_leaves_nothing"],
+    ),
 ];

@@ -267,4 +267,18 @@ pub(crate) enum Flaw {
     AllExclusive,
     /// In the provider: it looks before it asks.
     LooksFirst,
+    /// In the provider: several keys are taken in the order in which they are named.
+    ManyUnsorted,
+    /// In the provider: what was taken of several keys is held for ever if the rest cannot be had.
+    ManyKeepsPart,
+    /// In the provider: of several keys each may be waited for as long as all.
+    ManyDeadlineEach,
+    /// In the provider: of several keys the first stays held when all are released.
+    ManyLeavesOne,
+    /// In the provider: of several keys the last is not taken.
+    ManySkipsLast,
+    /// In the provider: a key that is named twice is waited for by who holds it.
+    ManyCountsTwice,
+    /// In the provider: no keys are locked as well as any.
+    ManyTakesNothing,
 }

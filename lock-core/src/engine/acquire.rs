@@ -29,7 +29,6 @@ use crate::LockGuard;
 use crate::Result;
 use crate::Token;
 use crate::TryLock;
-use crate::Wait;
 use crate::Watch;
 use crate::WatchFor;
 
@@ -39,14 +38,13 @@ const ARMING: Duration = Duration::from_secs(1);
 /// Between two tries to arm a hint.
 const REARMING: Duration = Duration::from_millis(100);
 
-/// Acquires what `request` wants, waiting as `wait` says.
+/// Acquires what `request` wants, with the patience that `pace` has left.
 pub(crate) async fn acquire(
     shared: &Arc<Shared>,
     request: Request,
-    wait: &Wait,
+    pace: &mut Pace,
 ) -> Result<TryLock> {
     let began = shared.now();
-    let pace = shared.pace(wait);
     let key = request.claim.key.clone();
     let mut seat = None;
     if pace.waits() && !request.claim.queue {
@@ -113,7 +111,7 @@ fn reenter(shared: &Arc<Shared>, request: &Request) -> Result<Option<TryLock>> {
 struct Acquire<'a> {
     shared: &'a Arc<Shared>,
     request: Request,
-    pace: Pace,
+    pace: &'a mut Pace,
     began: BootInstant,
     pending: Pending,
     waiting: Option<Contention>,
@@ -313,7 +311,7 @@ impl Acquire<'_> {
 
     fn out_of_time(&mut self) -> Error {
         self.shared.metrics.timed_out();
-        if self.waiting.is_none() {
+        if self.waiting.is_none() && !self.pace.has_met_holders() {
             let message = "the store gave no answer within the time to wait";
             return Error::new(ErrorKind::Unavailable, message).ambiguous();
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Wake;
@@ -39,7 +40,8 @@ pub(crate) struct Held {
     pub(super) claim: Claim,
     pub(super) fence: Fence,
     pub(super) acquired_at: BootInstant,
-    pub(super) min_hold: Duration,
+    /// In nanoseconds.
+    pub(super) min_hold: AtomicU64,
     renew: Renew,
     pub(super) guards: AtomicUsize,
     state: Mutex<State>,
@@ -70,12 +72,13 @@ impl Held {
             claim: opening.claim,
             fence: opening.fence,
             acquired_at: shared.now(),
-            min_hold: opening.min_hold,
+            min_hold: AtomicU64::default(),
             renew: opening.renew,
             guards: AtomicUsize::new(1),
             state: Mutex::new(State { term: opening.term, timer: None, seat: None, watch: None }),
             changed: Notify::new(),
         });
+        held.lasts_at_least(opening.min_hold);
         held.sit(shared.keeper.add_hold(shared, &held));
         held.look_at_the_clock();
         held

@@ -48,7 +48,14 @@ impl Held {
     }
 
     pub(crate) fn min_hold_left(&self, now: BootInstant) -> Duration {
-        (self.acquired_at + self.min_hold).saturating_since(now)
+        let min_hold = Duration::from_nanos(self.min_hold.load(Ordering::Acquire));
+        (self.acquired_at + min_hold).saturating_since(now)
+    }
+
+    /// Lets the lock stay taken for `min_hold` from its acquisition, if that is longer than it would.
+    pub(crate) fn lasts_at_least(&self, min_hold: Duration) {
+        let nanos = u64::try_from(min_hold.as_nanos()).unwrap_or(u64::MAX);
+        self.min_hold.fetch_max(nanos, Ordering::AcqRel);
     }
 
     /// Lets one guard go without waiting for anything.

@@ -1,8 +1,9 @@
 //! The one implementation of [`LockProvider`](crate::LockProvider): all that is the same on every store.
 //!
 //! A lock call is an [`acquire`], which ends in a [`held::Held`]; its renewals are the [`keeper`]'s,
-//! its deadlines the clock thread's, its end is in [`leaving`] and [`release`]. What no caller waits
-//! for runs in the [`background`]. Everything decided by time is pure: [`term`], [`pace`].
+//! its deadlines the clock thread's, its end is in [`leaving`] and [`release`]. A call for several
+//! keys ([`many`]) is one for each. What no caller waits for runs in the [`background`]. Everything
+//! decided by time is pure: [`term`], [`pace`].
 
 mod acquire;
 mod background;
@@ -10,6 +11,7 @@ mod call;
 mod held;
 mod keeper;
 mod leaving;
+mod many;
 mod observe;
 mod options;
 mod pace;

@@ -15,10 +15,12 @@ const PATIENCE: usize = 2;
 
 type Delays = Box<dyn Iterator<Item = Duration> + Send>;
 
-/// The patience of one lock call.
+/// The patience of one call, for all of its keys together.
 pub(crate) struct Pace {
     deadline: BootInstant,
     waits: bool,
+    /// Whether a key was found held.
+    met_holders: bool,
     /// The delays of `Wait::Attempts`, which replace polling, and which failures use up too.
     attempts: Option<Delays>,
     failures: Delays,
@@ -32,12 +34,14 @@ impl Pace {
         let mut pace = Self {
             deadline: BootInstant::FAR,
             waits: true,
+            met_holders: false,
             attempts: None,
             failures: Box::new(FAILURE.delays()),
             retries_until: BootInstant::FAR,
         };
         match wait {
-            Wait::Never => {
+            // No time at all would not even do for the answer to one attempt.
+            Wait::Never | Wait::For(Duration::ZERO) => {
                 pace.waits = false;
                 pace.failures = Box::new(FAILURE.delays().take(PATIENCE));
                 pace.retries_until = now + patience;
@@ -86,8 +90,14 @@ impl Pace {
         (at < self.retries_until).then_some(at)
     }
 
-    /// Notes that the store has answered: the next failure is a first one again.
+    /// Whether time went by in waiting for others, and not for the store alone.
+    pub(crate) fn has_met_holders(&self) -> bool {
+        self.met_holders
+    }
+
+    /// Notes that the store has answered that others hold: the next failure is a first one again.
     pub(crate) fn answered(&mut self) {
+        self.met_holders = true;
         if self.waits && self.attempts.is_none() {
             self.failures = Box::new(FAILURE.delays());
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Engine;
 use super::acquire::acquire;
+use super::pace::Pace;
 use super::release::release_patiently;
 use super::request::Request;
 use crate::Claim;
@@ -17,6 +18,7 @@ use crate::Handle;
 use crate::Kept;
 use crate::KeyState;
 use crate::LockGuard;
+use crate::LockGuards;
 use crate::LockOptions;
 use crate::LockProvider;
 use crate::Profile;
@@ -35,20 +37,17 @@ impl LockProvider for Engine {
     }
 
     async fn lock(&self, key: &str, options: &LockOptions) -> Result<LockGuard> {
-        let wait = options.wait.as_ref().unwrap_or(&self.0.options.wait);
-        let outcome = match self.acquire(key, options, wait).await {
-            Ok(TryLock::Acquired(guard)) => Ok(guard),
-            Ok(TryLock::Held(holders)) => {
-                let message = "somebody else holds the lock";
-                Err(Error::new(ErrorKind::Held, message).with_holders(holders))
-            }
-            Err(error) => Err(error),
-        };
-        outcome.map_err(|error| self.0.stamp(error, "lock", Some(key)))
+        let outcome = self.acquire(key, options, &mut self.pace(options)).await;
+        outcome.and_then(acquired).map_err(|error| self.0.stamp(error, "lock", Some(key)))
+    }
+
+    async fn lock_many(&self, keys: &[&str], options: &LockOptions) -> Result<LockGuards> {
+        let outcome = self.acquire_many(keys, options).await;
+        outcome.map_err(|error| self.0.stamp(error, "lock_many", None))
     }
 
     async fn try_lock(&self, key: &str, options: &LockOptions) -> Result<TryLock> {
-        let outcome = self.acquire(key, options, &Wait::Never).await;
+        let outcome = self.acquire(key, options, &mut self.0.pace(&Wait::Never)).await;
         outcome.map_err(|error| self.0.stamp(error, "try_lock", Some(key)))
     }
 
@@ -115,23 +114,40 @@ impl LockProvider for Engine {
     }
 }
 
+/// Makes contention an error, for a call that has no value for it.
+pub(super) fn acquired(outcome: TryLock) -> Result<LockGuard> {
+    match outcome {
+        TryLock::Acquired(guard) => Ok(guard),
+        TryLock::Held(holders) => {
+            let message = "somebody else holds the lock";
+            Err(Error::new(ErrorKind::Held, message).with_holders(holders))
+        }
+    }
+}
+
 impl Engine {
+    /// The patience of a call with `options`, from now on.
+    pub(super) fn pace(&self, options: &LockOptions) -> Pace {
+        self.0.pace(options.wait.as_ref().unwrap_or(&self.0.options.wait))
+    }
+
     #[tracing::instrument(
         name = "lock",
         level = "debug",
         skip_all,
         fields(backend = self.0.profile.name, key, owner, fence)
     )]
-    async fn acquire(&self, key: &str, options: &LockOptions, wait: &Wait) -> Result<TryLock> {
-        // No time at all would not even do for the answer to one attempt.
-        let none = *wait == Wait::For(Duration::ZERO);
-        let wait = if none { &Wait::Never } else { wait };
-        let waits = *wait != Wait::Never;
-        let request = Request::parse(&self.0, key, options, waits)?;
+    pub(super) async fn acquire(
+        &self,
+        key: &str,
+        options: &LockOptions,
+        pace: &mut Pace,
+    ) -> Result<TryLock> {
+        let request = Request::parse(&self.0, key, options, pace.waits())?;
         self.0.check_open()?;
         let span = tracing::Span::current();
         span.record("key", key).record("owner", request.claim.owner.as_str());
-        let outcome = acquire(&self.0, request, wait).await?;
+        let outcome = acquire(&self.0, request, pace).await?;
         if let TryLock::Acquired(guard) = &outcome {
             span.record("fence", guard.fence().get());
         }
