@@ -21,6 +21,7 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::LeaseKind;
 use crate::Profile;
+use crate::Release;
 use crate::Result;
 use crate::engine::Executor;
 
@@ -158,10 +159,17 @@ impl Group {
     }
 
     /// Releases at one member in the background, until it is certain or `patience` is over; after all
-    /// that was asked of it for this claim before.
-    pub(super) fn release_later(&self, member: usize, claim: &Claim, patience: Duration) {
+    /// that was asked of it for this claim before. `first` is a try that is under way.
+    pub(super) fn release_later(
+        &self,
+        member: usize,
+        first: Option<Flight<Release>>,
+        claim: &Claim,
+        patience: Duration,
+    ) {
         let (node, late) = (self.nodes[member].clone(), self.nodes[member].late());
-        let release = node.clone().release_surely(node.enter(claim), claim.clone(), patience);
+        let place = node.enter(claim);
+        let release = node.release_surely(first, place, claim.clone(), patience);
         self.executor.spawn_debt(async move {
             release.await;
             drop(late);

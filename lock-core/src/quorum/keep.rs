@@ -63,9 +63,11 @@ impl Group {
         let mut round = self.ask(self.patience(claim.ttl), |node| node.release(claim));
         let deadline = self.now() + budget;
         round.until(deadline, |round| self.found(round).is_some()).await;
-        undo.released(&round);
         // A repetition would not find what this one has released: whoever repeats has to know.
-        self.found(&round).ok_or_else(|| self.failure(&round, budget).ambiguous())
+        let doubt = || self.failure(&round, budget).ambiguous();
+        let found = self.found(&round).ok_or_else(doubt);
+        undo.released(&mut round);
+        found
     }
 
     fn found(&self, round: &Round<'_, Release>) -> Option<Release> {

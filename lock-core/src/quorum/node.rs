@@ -109,33 +109,38 @@ impl Node {
         self.lanes.enter(claim.token)
     }
 
-    /// Releases until it is certain, or until `patience` is over.
+    /// Releases until it is certain, or until `patience` is over; `first` is a try that is under way.
     pub(super) async fn release_surely(
         self: Arc<Self>,
+        first: Option<Flight<Release>>,
         place: Place,
         claim: Claim,
         patience: Duration,
     ) {
+        if let Some(first) = first
+            && self.tried(first).await.is_ok()
+        {
+            return;
+        }
         let _turn = place.turn().await;
         let give_up = self.clock.now() + patience;
         for delay in RETRY.delays() {
-            let release = flight({
-                let (node, claim) = (self.clone(), claim.clone());
-                async move { node.backend.release(&claim).await }
-            });
-            let error = tokio::select! {
-                biased;
-                released = release => match released {
-                    Ok(_) => return,
-                    Err(error) => error,
-                },
-                () = self.clock.sleep(TRY) => no_answer(TRY),
-            };
+            let (node, claim) = (self.clone(), claim.clone());
+            let release = flight(async move { node.backend.release(&claim).await });
+            let Err(error) = self.tried(release).await else { return };
             if !error.is_retryable() || self.clock.now() + delay > give_up {
                 tracing::debug!(member = self.name, %error, "release not confirmed: the TTL ends it");
                 return;
             }
             self.clock.sleep(delay).await;
+        }
+    }
+
+    async fn tried(&self, release: Flight<Release>) -> Result<Release> {
+        tokio::select! {
+            biased;
+            released = release => released,
+            () = self.clock.sleep(TRY) => Err(no_answer(TRY)),
         }
     }
 

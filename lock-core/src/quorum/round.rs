@@ -97,6 +97,11 @@ impl<'a, T: Send + 'static> Round<'a, T> {
         self.good().filter(|(_, answer)| test(answer)).count()
     }
 
+    /// Takes out what is under way, to be looked after elsewhere.
+    pub(super) fn take_flights(&mut self) -> Vec<Option<Flight<T>>> {
+        self.flights.iter_mut().map(Option::take).collect()
+    }
+
     /// Takes the answers out; those that have not come stay away.
     pub(super) fn take_answers(&mut self) -> Vec<Option<Result<T>>> {
         self.answers.iter_mut().map(Option::take).collect()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::group::Group;
+use super::node::Flight;
 use super::round::Round;
 use crate::Attempt;
 use crate::Claim;
@@ -26,12 +27,15 @@ pub(super) struct Undo<'a> {
     group: &'a Group,
     claim: &'a Claim,
     owes: Vec<Owes>,
+    /// Releases that are under way.
+    releases: Vec<Option<Flight<Release>>>,
 }
 
 impl<'a> Undo<'a> {
     /// Begins before anything is sent: everybody may hold it.
     pub(super) fn new(group: &'a Group, claim: &'a Claim) -> Self {
-        Self { group, claim, owes: vec![Owes::Surely; group.size()] }
+        let (owes, releases) = (vec![Owes::Surely; group.size()], Vec::new());
+        Self { group, claim, owes, releases }
     }
 
     /// Takes in what the members said to an attempt.
@@ -46,10 +50,11 @@ impl<'a> Undo<'a> {
     }
 
     /// Takes in what the members said to a release.
-    pub(super) fn released(&mut self, round: &Round<'_, Release>) {
+    pub(super) fn released(&mut self, round: &mut Round<'_, Release>) {
         for (member, _) in round.good() {
             self.owes[member] = Owes::Nothing;
         }
+        self.releases = round.take_flights();
     }
 
     /// Releases at `members`, which have just answered, and waits for it as long as a round may take.
@@ -60,7 +65,7 @@ impl<'a> Undo<'a> {
         });
         let deadline = self.group.now() + self.group.budget(self.claim.ttl);
         round.until(deadline, |_| false).await;
-        self.released(&round);
+        self.released(&mut round);
     }
 
     /// Whether somebody may still hold it.
@@ -81,13 +86,15 @@ impl<'a> Undo<'a> {
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        for (member, owes) in self.owes.iter().enumerate() {
+        let mut releases = std::mem::take(&mut self.releases);
+        releases.resize_with(self.owes.len(), || None);
+        for (member, (owes, first)) in self.owes.iter().zip(releases).enumerate() {
             let patience = match owes {
                 Owes::Nothing => continue,
                 Owes::Once => Duration::ZERO,
                 Owes::Surely => self.group.patience(self.claim.ttl),
             };
-            self.group.release_later(member, self.claim, patience);
+            self.group.release_later(member, first, self.claim, patience);
         }
     }
 }
