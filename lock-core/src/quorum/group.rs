@@ -168,7 +168,7 @@ impl Group {
         patience: Duration,
     ) {
         let (node, late) = (self.nodes[member].clone(), self.nodes[member].late());
-        let place = node.enter(claim);
+        let place = node.enter_to_release(claim, patience);
         let release = node.release_surely(first, place, claim.clone(), patience);
         self.executor.spawn_debt(async move {
             release.await;
@@ -183,7 +183,7 @@ impl Group {
             () = self.clock().sleep(budget) => {}
         }
         let mut round = self.ask(LOOK, Node::close);
-        round.until(self.now() + budget, |_| false).await;
+        round.until(budget, |_| false).await;
         let failed = round.failed() + round.pending() > 0;
         if failed { Err(self.failure(&round, budget)) } else { Ok(()) }
     }

@@ -29,7 +29,7 @@ impl Group {
         let decided = |round: &Round<'_, Vec<Kept>>| {
             all.clone().all(|at| self.fate(round, at, since).is_some())
         };
-        round.until(since + budget, decided).await;
+        round.until(budget, decided).await;
         let fates: Vec<Option<Kept>> = all.map(|at| self.fate(&round, at, since)).collect();
         if fates.iter().all(Option::is_none) {
             return Err(self.failure(&round, budget));
@@ -61,8 +61,7 @@ impl Group {
         let budget = self.budget(claim.ttl);
         let mut undo = Undo::new(self, claim);
         let mut round = self.ask(self.patience(claim.ttl), |node| node.release(claim));
-        let deadline = self.now() + budget;
-        round.until(deadline, |round| self.found(round).is_some()).await;
+        round.until(budget, |round| self.found(round).is_some()).await;
         // A repetition would not find what this one has released: whoever repeats has to know.
         let doubt = || self.failure(&round, budget).ambiguous();
         let found = self.found(&round).ok_or_else(doubt);

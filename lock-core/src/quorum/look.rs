@@ -28,7 +28,7 @@ impl Group {
         let decided = |round: &Round<'_, Vec<Peek>>| {
             round.failed() >= self.block() || all.clone().all(|at| self.is_seen(round, at))
         };
-        round.until(self.now() + budget, decided).await;
+        round.until(budget, decided).await;
         if round.good().count() < self.need() {
             return Err(self.failure(&round, budget));
         }
@@ -61,7 +61,7 @@ impl Group {
             round.failed() >= self.block()
                 || round.good().count() >= self.need() && self.is_clear(round)
         };
-        round.until(self.now() + budget, decided).await;
+        round.until(budget, decided).await;
         if round.good().count() < self.need() {
             return Err(self.failure(&round, budget));
         }
@@ -85,7 +85,7 @@ impl Group {
     pub(crate) async fn evict(&self, key: &LockKey, how: Eviction) -> Result<Evicted> {
         let budget = self.look_budget();
         let mut round = self.ask(std::time::Duration::ZERO, |node| node.evict(key, how));
-        round.until(self.now() + budget, |_| false).await;
+        round.until(budget, |_| false).await;
         if round.good().count() < self.need() {
             return Err(self.failure(&round, budget).ambiguous());
         }
@@ -98,7 +98,7 @@ impl Group {
     /// Cleans up everywhere and counts what went at those who answered.
     pub(crate) async fn purge(&self) -> Result<u64> {
         let mut round = self.ask(LOOK, Node::purge);
-        round.until(self.now() + LOOK, |round| round.good().count() >= self.need()).await;
+        round.until(LOOK, |round| round.good().count() >= self.need()).await;
         if round.good().count() < self.need() {
             return Err(self.failure(&round, LOOK));
         }

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use futures_util::FutureExt as _;
 
 use super::lane::Lanes;
 use super::lane::Place;
+use super::lane::Purpose;
 use crate::Attempt;
 use crate::Backoff;
 use crate::Claim;
@@ -60,6 +62,7 @@ pub(super) struct Node {
     out_after_start: Option<Duration>,
     lanes: Lanes,
     late: AtomicUsize,
+    silent: AtomicBool,
 }
 
 impl Node {
@@ -69,8 +72,8 @@ impl Node {
         clock: Clock,
         out_after_start: Option<Duration>,
     ) -> Self {
-        let (lanes, late) = (Lanes::default(), AtomicUsize::new(0));
-        Self { name, backend, clock, out_after_start, lanes, late }
+        let (lanes, late, silent) = Default::default();
+        Self { name, backend, clock, out_after_start, lanes, late, silent }
     }
 
     /// Sends an attempt. One whose grant comes after the others have settled the acquisition, with a
@@ -81,35 +84,49 @@ impl Node {
         settled: &Arc<OnceLock<Fence>>,
     ) -> Flight<Attempt> {
         let (node, mut claim, settled) = (self.clone(), claim.clone(), settled.clone());
-        let place = self.lanes.enter(claim.token);
-        flight(async move {
+        let place = self.lanes.enter(claim.token, Purpose::Attempt);
+        let inherits = place.inherits();
+        self.flight(async move {
             let _turn = place.turn().await;
-            node.check_crowd()?;
-            let mut attempt = node.backend.attempt(&claim).await?;
-            claim.fence_floor = settled.get().copied();
-            if is_behind(&attempt, claim.fence_floor) {
-                attempt = node.backend.attempt(&claim).await?;
-            }
-            // It may be granted all the same.
-            node.check_memory().map_err(Error::ambiguous)?;
-            Ok(attempt)
+            let attempt = node.attempt_in_turn(&mut claim, &settled).await;
+            // With a release that was not certain yet it may hold, whatever came of this attempt.
+            attempt.map_err(|error| if inherits { error.ambiguous() } else { error })
         })
     }
 
+    async fn attempt_in_turn(
+        &self,
+        claim: &mut Claim,
+        settled: &OnceLock<Fence>,
+    ) -> Result<Attempt> {
+        self.check_crowd()?;
+        let mut attempt = self.backend.attempt(claim).await?;
+        claim.fence_floor = settled.get().copied();
+        if is_behind(&attempt, claim.fence_floor) {
+            attempt = self.backend.attempt(claim).await?;
+        }
+        // It may be granted all the same.
+        self.check_memory().map_err(Error::ambiguous)?;
+        Ok(attempt)
+    }
+
     pub(super) fn release(self: &Arc<Self>, claim: &Claim) -> Flight<Release> {
-        let (node, claim, place) = (self.clone(), claim.clone(), self.lanes.enter(claim.token));
-        flight(async move {
+        let place = self.lanes.enter(claim.token, Purpose::Release);
+        let (node, claim) = (self.clone(), claim.clone());
+        self.flight(async move {
             let _turn = place.turn().await;
             node.backend.release(&claim).await
         })
     }
 
-    /// Takes the next place in the lane of `claim`.
-    pub(super) fn enter(&self, claim: &Claim) -> Place {
-        self.lanes.enter(claim.token)
+    /// Takes the next place in the lane of `claim`, to release for so long.
+    pub(super) fn enter_to_release(&self, claim: &Claim, patience: Duration) -> Place {
+        let once = patience.is_zero();
+        self.lanes.enter(claim.token, if once { Purpose::Release } else { Purpose::Duty })
     }
 
-    /// Releases until it is certain, or until `patience` is over; `first` is a try that is under way.
+    /// Releases until it is certain, until an attempt takes over, or until `patience` is over; `first` is a
+    /// try that is under way.
     pub(super) async fn release_surely(
         self: Arc<Self>,
         first: Option<Flight<Release>>,
@@ -122,17 +139,20 @@ impl Node {
         {
             return;
         }
-        let _turn = place.turn().await;
+        let mut turn = place.turn().await;
         let give_up = self.clock.now() + patience;
         for delay in RETRY.delays() {
             let (node, claim) = (self.clone(), claim.clone());
-            let release = flight(async move { node.backend.release(&claim).await });
+            let release = self.flight(async move { node.backend.release(&claim).await });
             let Err(error) = self.tried(release).await else { return };
             if !error.is_retryable() || self.clock.now() + delay > give_up {
                 tracing::debug!(member = self.name, %error, "release not confirmed: the TTL ends it");
                 return;
             }
-            self.clock.sleep(delay).await;
+            tokio::select! {
+                () = self.clock.sleep(delay) => {}
+                () = turn.superseded() => return,
+            }
         }
     }
 
@@ -146,7 +166,7 @@ impl Node {
 
     pub(super) fn keep(self: &Arc<Self>, claims: Arc<[Claim]>) -> Flight<Vec<Kept>> {
         let node = self.clone();
-        flight(async move {
+        self.flight(async move {
             let kept = node.backend.keep(&claims).await?;
             node.check(kept, claims.len())
         })
@@ -154,7 +174,7 @@ impl Node {
 
     pub(super) fn peek(self: &Arc<Self>, claims: Arc<[Claim]>) -> Flight<Vec<Peek>> {
         let node = self.clone();
-        flight(async move {
+        self.flight(async move {
             let peeks = node.backend.peek(&claims).await?;
             node.check(peeks, claims.len())
         })
@@ -162,7 +182,7 @@ impl Node {
 
     pub(super) fn inspect(self: &Arc<Self>, key: &LockKey) -> Flight<KeyState> {
         let (node, key) = (self.clone(), key.clone());
-        flight(async move {
+        self.flight(async move {
             let state = node.backend.inspect(&key).await?;
             node.check_memory().map(|()| state)
         })
@@ -175,7 +195,7 @@ impl Node {
         limit: usize,
     ) -> Flight<Page> {
         let (node, prefix) = (self.clone(), prefix.to_owned());
-        flight(async move {
+        self.flight(async move {
             let page = node.backend.list(&prefix, cursor, limit).await?;
             node.check_memory().map(|()| page)
         })
@@ -183,12 +203,12 @@ impl Node {
 
     pub(super) fn evict(self: &Arc<Self>, key: &LockKey, how: Eviction) -> Flight<Evicted> {
         let (node, key) = (self.clone(), key.clone());
-        flight(async move { node.backend.evict(&key, how).await })
+        self.flight(async move { node.backend.evict(&key, how).await })
     }
 
     pub(super) fn purge(self: &Arc<Self>) -> Flight<u64> {
         let node = self.clone();
-        flight(async move { node.backend.purge().await })
+        self.flight(async move { node.backend.purge().await })
     }
 
     pub(super) fn watch(
@@ -198,18 +218,40 @@ impl Node {
         hint: Hint,
     ) -> Flight<Watch> {
         let (node, claim) = (self.clone(), claim.clone());
-        flight(async move { node.backend.watch(&claim, reason, hint).await })
+        self.flight(async move { node.backend.watch(&claim, reason, hint).await })
     }
 
     pub(super) fn close(self: &Arc<Self>) -> Flight<()> {
         let node = self.clone();
-        flight(async move { node.backend.close().await })
+        self.flight(async move { node.backend.close().await })
+    }
+
+    /// Boxes a request; one that panics fails, for the others must not fall with it.
+    fn flight<T: 'static>(
+        self: &Arc<Self>,
+        request: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Flight<T> {
+        let (node, caught) = (self.clone(), AssertUnwindSafe(request).catch_unwind());
+        Box::pin(async move {
+            let answer = caught.await;
+            node.silent.store(false, Ordering::Relaxed);
+            answer.unwrap_or_else(|_| Err(panicked()))
+        })
     }
 
     /// Counts a request that nobody waits for.
     pub(super) fn late(self: &Arc<Self>) -> Late {
         self.late.fetch_add(1, Ordering::Relaxed);
         Late(self.clone())
+    }
+
+    /// Whether it has answered nothing since a round ended without it.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fell_silent(&self) {
+        self.silent.store(true, Ordering::Relaxed);
     }
 
     fn check_crowd(&self) -> Result<()> {
@@ -259,12 +301,6 @@ fn is_behind(attempt: &Attempt, settled: Option<Fence>) -> bool {
         (Attempt::Acquired { fence, .. }, Some(settled)) => *fence < settled,
         _ => false,
     }
-}
-
-/// Boxes a request; one that panics fails, for the others must not fall with it.
-fn flight<T: 'static>(request: impl Future<Output = Result<T>> + Send + 'static) -> Flight<T> {
-    let caught = AssertUnwindSafe(request).catch_unwind();
-    Box::pin(caught.map(|answer| answer.unwrap_or_else(|_| Err(panicked()))))
 }
 
 fn panicked() -> Error {

@@ -33,7 +33,7 @@ impl Group {
             }
             Progress::End | Progress::Out => None,
         });
-        round.until(self.now() + budget, |_| false).await;
+        round.until(budget, |_| false).await;
         for (at, progress) in listing.members.iter_mut().enumerate() {
             let fails = matches!(round.answer(at), Some(Err(_))) || round.is_pending(at);
             if fails {

@@ -15,8 +15,10 @@ use std::time::Duration;
 use super::group::Group;
 use super::node::Flight;
 use super::node::Node;
-use crate::BootInstant;
 use crate::Result;
+
+/// The part of its budget that a member gets which did not answer the last time.
+const GRACE: u32 = 10;
 
 /// The requests of one round and the answers so far, by member.
 pub(super) struct Round<'a, T: Send + 'static> {
@@ -41,21 +43,29 @@ impl<'a, T: Send + 'static> Round<'a, T> {
         Self { group, patience, flights, answers }
     }
 
-    /// Completes when `enough` says so, when all have answered, or at `deadline`.
-    pub(super) async fn until(
-        &mut self,
-        deadline: BootInstant,
-        enough: impl Fn(&Self) -> bool + Send,
-    ) {
-        let mut limit = self.group.clock().sleep_until(deadline);
+    /// Completes when `enough` says so, when all have answered, or when `budget` is over; sooner, if
+    /// only members are missing that did not answer the last time either.
+    pub(super) async fn until(&mut self, budget: Duration, enough: impl Fn(&Self) -> bool + Send) {
+        let clock = self.group.clock();
+        let (mut grace, mut limit) = (clock.sleep(budget / GRACE), clock.sleep(budget));
         let run = poll_fn(|cx| {
             self.poll(cx);
             if self.pending() == 0 || enough(self) {
                 return Poll::Ready(());
             }
-            Pin::new(&mut limit).poll(cx)
+            let graced =
+                Pin::new(&mut grace).poll(cx).is_ready() && self.missing().all(Node::is_silent);
+            if graced { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
         });
         run.await;
+        if !enough(self) {
+            self.missing().for_each(Node::fell_silent);
+        }
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &Node> {
+        let flights = self.flights.iter().zip(self.group.nodes());
+        flights.filter(|(flight, _)| flight.is_some()).map(|(_, node)| &**node)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) {

@@ -63,8 +63,7 @@ impl<'a> Undo<'a> {
         let mut round = Round::new(self.group, patience, |at, node| {
             members.contains(&at).then(|| node.release(self.claim))
         });
-        let deadline = self.group.now() + self.group.budget(self.claim.ttl);
-        round.until(deadline, |_| false).await;
+        round.until(self.group.budget(self.claim.ttl), |_| false).await;
         self.released(&mut round);
     }
 

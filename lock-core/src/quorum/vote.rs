@@ -81,7 +81,7 @@ impl Group {
         let mut undo = Undo::new(self, claim);
         let settled = Arc::new(OnceLock::new());
         let mut round = self.ask(self.patience(claim.ttl), |node| node.attempt(claim, &settled));
-        round.until(since + budget, |round| self.is_decided(round)).await;
+        round.until(budget, |round| self.is_decided(round)).await;
         let (granted, refused) = (round.count(is_grant), round.count(is_refusal));
         let failure = (granted < self.need()).then(|| self.failure(&round, budget));
         let answers = round.take_answers();
@@ -105,11 +105,13 @@ impl Group {
         let seen = seen(&answers);
         let settled = seen.iter().any(|it| it.fence().is_some() && it.votes() >= self.need());
         let split = granted > 0 && refused > 0 && !settled;
-        let answer = if refused >= self.block() {
-            Ok(self.refusal(&answers, seen, granted, split))
-        } else {
+        let silent_or_failed = self.size() - granted - refused;
+        let answer = if refused < self.block() && silent_or_failed >= self.block() {
             let holders = seen.into_iter().map(|it| it.into_holder(self.block())).collect();
             Err(undo.mark(failure).with_holders(holders))
+        } else {
+            // Those who failed were too few to prevent it: it was somebody else.
+            Ok(self.refusal(&answers, seen, granted, split))
         };
         Outcome { answer, split }
     }
@@ -148,7 +150,7 @@ impl Group {
             ttl: good.iter().map(|grant| grant.lease.ttl).min().unwrap_or_default(),
         };
         let left = lease.valid_until(self.profile().granularity).saturating_since(self.now());
-        if left < self.min_validity(claim.ttl) {
+        if left < self.min_validity(lease.ttl) {
             return Err(too_late(left));
         }
         Ok((fence, lease))
@@ -170,7 +172,7 @@ impl Group {
         });
         let has = |attempt: &Attempt| matches!(attempt, Attempt::Acquired { fence: stored, .. } if *stored >= fence);
         let wanted = self.need() - good.len();
-        round.until(self.now() + budget, |round| round.count(has) >= wanted).await;
+        round.until(budget, |round| round.count(has) >= wanted).await;
         if round.count(has) < wanted {
             return Err(self.unwritten(&round, budget));
         }

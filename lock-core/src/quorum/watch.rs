@@ -36,7 +36,7 @@ impl Group {
         let enough = |round: &Round<'_, ()>| {
             round.good().count() >= self.need() || round.failed() >= self.block()
         };
-        round.until(self.now() + budget, enough).await;
+        round.until(budget, enough).await;
         if round.good().count() < self.need() {
             return Err(self.failure(&round, budget));
         }

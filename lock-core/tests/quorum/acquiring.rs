@@ -175,16 +175,29 @@ async fn contention_is_told_from_failure_by_a_majority() {
 }
 
 #[tokio::test]
-async fn neither_a_majority_for_nor_against_can_be_tried_again() {
+async fn too_few_failures_to_prevent_it_leave_it_to_who_is_in_the_way() {
     let rig = Rig::new();
     rig.fail(0);
     rig.occupy(1, "bob", TTL).await;
-    let error = rig.during(SECOND * 2, rig.quorum.attempt(&claim())).await.unwrap_err();
-    assert!(error.is_retryable() && !error.is_ambiguous(), "{error:?}");
-    assert!(
-        error.to_string().starts_with("1 of 3 members failed: m1: connection refused; held by bob")
-    );
-    assert_eq!(rig.held_at().await, [1], "what was granted is released before the error");
+    let attempt = rig.during(SECOND * 2, rig.quorum.attempt(&claim())).await.unwrap();
+    let Attempt::Held { holders, .. } = attempt else { panic!("{attempt:?}") };
+    assert_eq!(holders[0].owner.as_deref(), Some("bob"));
+    assert_eq!(rig.held_at().await, [1], "what was granted is released before the answer");
+}
+
+#[tokio::test]
+async fn a_member_that_did_not_answer_is_not_waited_for_again() {
+    let rig = Rig::new();
+    rig.occupy(0, "bob", TTL).await;
+    rig.controls(2).delay(Call::Attempt, When::Before, SECOND * 3600);
+    let timed = async |claim| {
+        let began = rig.hand.clock().now();
+        assert!(matches!(rig.quorum.attempt(&claim).await, Ok(Attempt::Held { .. })));
+        rig.hand.clock().now().saturating_since(began)
+    };
+    let first = rig.during(SECOND * 3, timed(claim())).await;
+    let second = rig.during(SECOND * 3, timed(claim())).await;
+    assert!(first >= BUDGET && second < BUDGET * 3, "{first:?}, {second:?}");
 }
 
 #[tokio::test]

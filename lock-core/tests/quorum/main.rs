@@ -9,3 +9,4 @@ mod looking;
 mod readmission;
 mod rig;
 mod splitting;
+mod waiting;
