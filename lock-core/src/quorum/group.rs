@@ -132,6 +132,11 @@ impl Group {
         Ok(())
     }
 
+    /// The claim with a TTL that every member can grant.
+    pub(super) fn raised(&self, claim: &Claim) -> Claim {
+        Claim { ttl: claim.ttl.max(self.profile().ttl_min), ..claim.clone() }
+    }
+
     /// Asks all members.
     pub(super) fn ask<T: Send + 'static>(
         &self,
@@ -148,13 +153,19 @@ impl Group {
         request: impl Future<Output = T> + Send + 'static,
         patience: Duration,
     ) {
-        let (late, clock) = (self.nodes[member].late(), self.clock().clone());
+        let (late, clock) = (self.nodes[member].late(), self.clock());
+        let (silent, over) = (clock.sleep(self.look_budget()), clock.sleep(patience));
         self.executor.spawn_debt(async move {
+            tokio::pin!(request, over);
+            tokio::select! {
+                _ = &mut request => return,
+                () = &mut over => return,
+                () = silent => late.node().fell_silent(),
+            }
             tokio::select! {
                 _ = request => {}
-                () = clock.sleep(patience) => {}
+                () = over => {}
             }
-            drop(late);
         });
     }
 

@@ -18,14 +18,14 @@ impl Group {
     /// are too few is gone; of the rest nothing can be said. Nothing is acquired anew: a member that has
     /// lost a claim, or never had it, stays without.
     pub(crate) async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
+        let claims: Vec<Claim> = claims.iter().map(|claim| self.raised(claim)).collect();
         let Some(shortest) = claims.iter().map(|claim| claim.ttl).min() else {
             return Ok(Vec::new());
         };
         let longest = claims.iter().map(|claim| claim.ttl).fold(shortest, Duration::max);
         let (since, budget) = (self.now(), self.budget(shortest));
-        let shared: Arc<[Claim]> = claims.into();
-        let mut round = self.ask(self.patience(longest), |node| node.keep(shared.clone()));
-        let all = 0..claims.len();
+        let (all, claims): (_, Arc<[Claim]>) = (0..claims.len(), claims.into());
+        let mut round = self.ask(self.patience(longest), |node| node.keep(claims.clone()));
         let decided = |round: &Round<'_, Vec<Kept>>| {
             all.clone().all(|at| self.fate(round, at, since).is_some())
         };

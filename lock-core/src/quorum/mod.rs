@@ -41,7 +41,10 @@ use crate::LeaseKind;
 use crate::Result;
 
 /// How long a round waits for a member that does not answer, unless it is set.
-const BUDGET: Duration = Duration::from_millis(250);
+const BUDGET: Duration = Duration::from_millis(100);
+
+/// The smallest TTL: two rounds and what is left after them have to fit in.
+const TTL_MIN: Duration = Duration::from_millis(100);
 
 /// A lock over an odd number of independent stores, held while a majority of them holds it.
 ///
@@ -100,7 +103,7 @@ impl Quorum {
             check_lease(member)?;
         }
         let mut profile = profile(options.name.unwrap_or("quorum"), &members, options.ttl_max);
-        (profile.shared, profile.permits) = (false, false);
+        profile.ttl_min = profile.ttl_min.max(TTL_MIN);
         let (need, out_after_start) = (members.len() / 2 + 1, Some(profile.ttl_max));
         let kind = Kind { need, profile, budget: BUDGET, out_after_start };
         Group::new(members, kind, options).map(Self)

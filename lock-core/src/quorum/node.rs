@@ -290,6 +290,12 @@ impl Node {
 /// A request that nobody waits for, while it is under way.
 pub(super) struct Late(Arc<Node>);
 
+impl Late {
+    pub(super) fn node(&self) -> &Node {
+        &self.0
+    }
+}
+
 impl Drop for Late {
     fn drop(&mut self) {
         self.0.late.fetch_sub(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use crate::Clock;
 pub struct QuorumOptions {
     /// The name in errors, metrics and documentation; `quorum` or `dual` if `None`.
     pub name: Option<&'static str>,
-    /// How long a round waits for a member that does not answer. If `None`, 250 ms (2 s for a
+    /// How long a round waits for a member that does not answer. If `None`, 100 ms (2 s for a
     /// [`Dual`](crate::Dual), which cannot do without either), but never more than a fifth of the TTL.
     pub budget: Option<Duration>,
     /// What has to be left of a lease for an acquisition to count; a fifth of the TTL if `None`, for a

@@ -53,14 +53,18 @@ impl<'a, T: Send + 'static> Round<'a, T> {
             if self.pending() == 0 || enough(self) {
                 return Poll::Ready(());
             }
-            let graced =
-                Pin::new(&mut grace).poll(cx).is_ready() && self.missing().all(Node::is_silent);
+            let graced = Pin::new(&mut grace).poll(cx).is_ready() && self.lacks_only_the_silent();
             if graced { Poll::Ready(()) } else { Pin::new(&mut limit).poll(cx) }
         });
         run.await;
         if !enough(self) {
             self.missing().for_each(Node::fell_silent);
         }
+    }
+
+    /// Whether all who are missing did not answer the last time either.
+    pub(super) fn lacks_only_the_silent(&self) -> bool {
+        self.missing().all(Node::is_silent)
     }
 
     fn missing(&self) -> impl Iterator<Item = &Node> {

@@ -63,6 +63,7 @@ struct Grant {
 impl Group {
     pub(crate) async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         self.check(claim)?;
+        let claim = &self.raised(claim);
         let (mut votes, give_up) = (1, self.now() + self.budget(claim.ttl) * 2);
         loop {
             let began = self.now();
@@ -121,6 +122,8 @@ impl Group {
         round.count(is_grant) >= self.need()
             || round.count(is_refusal) >= self.block()
             || round.failed() >= self.block()
+            // Somebody is in the way, and it is no use to wait for those who never answer.
+            || round.count(is_refusal) > 0 && round.lacks_only_the_silent()
     }
 
     /// Releases what was granted, before anything is said: the next vote must not meet our own leavings.

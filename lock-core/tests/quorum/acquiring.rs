@@ -43,7 +43,7 @@ async fn names_each_member_that_failed_and_how() {
     let error = rig.during(SECOND, rig.quorum.attempt(&claim())).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "2 of 3 members failed: m1: connection refused; m3: no answer within 250ms"
+        "2 of 3 members failed: m1: connection refused; m3: no answer within 100ms"
     );
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.is_retryable() && error.is_ambiguous(), "{error:?}");
@@ -214,7 +214,7 @@ async fn a_minority_that_somebody_left_behind_is_in_nobodys_way() {
 #[tokio::test]
 async fn validity_counts_from_before_the_first_request() {
     let rig = Rig::new();
-    (0..3).for_each(|at| rig.controls(at).delay(Call::Attempt, When::After, ms(200)));
+    (0..3).for_each(|at| rig.controls(at).delay(Call::Attempt, When::After, ms(60)));
     let began = rig.hand.clock().now();
     let attempt = rig.during(SECOND, rig.quorum.attempt(&claim())).await.unwrap();
     assert_eq!(granted(attempt).1.since, began);

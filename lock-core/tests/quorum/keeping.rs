@@ -32,7 +32,7 @@ async fn a_majority_renews_and_the_lease_counts_from_before_the_round() {
     rig.fail(0);
     rig.hand.advance(SECOND).await;
     let began = rig.hand.clock().now();
-    (1..3).for_each(|at| rig.controls(at).delay(Call::Keep, When::After, ms(100)));
+    (1..3).for_each(|at| rig.controls(at).delay(Call::Keep, When::After, ms(60)));
     let kept = rig.during(SECOND, rig.quorum.keep(&[claim])).await.unwrap();
     let [Kept::Renewed { lease }] = kept[..] else { panic!("{kept:?}") };
     assert_eq!((lease.since, lease.ttl), (began, TTL));

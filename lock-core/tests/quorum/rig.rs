@@ -26,11 +26,11 @@ use tokio::runtime::Handle;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// The TTL of the claims: a round waits 250 ms for a member, a vote has to leave two seconds.
+/// The TTL of the claims: a vote has to leave two seconds of it.
 pub(crate) const TTL: Duration = Duration::from_secs(10);
 
 /// How long a round waits for a member by default.
-pub(crate) const BUDGET: Duration = ms(250);
+pub(crate) const BUDGET: Duration = ms(100);
 
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
