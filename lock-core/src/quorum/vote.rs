@@ -42,13 +42,13 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How one vote ended.
 struct Outcome {
     answer: Result<Attempt>,
-    /// Whether another vote may end otherwise at once.
-    split: bool,
+    /// If another vote may end otherwise at once: the fences of those in the way.
+    split: Option<Vec<Option<Fence>>>,
 }
 
 impl Outcome {
     fn last(answer: Result<Attempt>) -> Self {
-        Self { answer, split: false }
+        Self { answer, split: None }
     }
 }
 
@@ -65,15 +65,18 @@ impl Group {
         self.check(claim)?;
         let claim = &self.raised(claim);
         let (mut votes, give_up) = (1, self.now() + self.budget(claim.ttl) * 2);
+        let mut before = None;
         loop {
             let began = self.now();
-            let outcome = self.vote(claim, began).await;
-            if !outcome.split || votes == VOTES || self.now() >= give_up {
-                return outcome.answer;
+            let Outcome { answer, split } = self.vote(claim, began).await;
+            // Another contender draws a new fence for each vote; one that stays is a holder's.
+            let holds = split.is_none() || split == before;
+            if holds || votes == VOTES || self.now() >= give_up {
+                return answer;
             }
             let pause = pause(self.now().saturating_since(began), votes);
             self.clock().sleep(pause).await;
-            votes += 1;
+            (before, votes) = (split, votes + 1);
         }
     }
 
@@ -106,13 +109,14 @@ impl Group {
         let seen = seen(&answers);
         let settled = seen.iter().any(|it| it.fence().is_some() && it.votes() >= self.need());
         let split = granted > 0 && refused > 0 && !settled;
+        let split = split.then(|| seen.iter().map(Seen::fence).collect());
         let silent_or_failed = self.size() - granted - refused;
         let answer = if refused < self.block() && silent_or_failed >= self.block() {
             let holders = seen.into_iter().map(|it| it.into_holder(self.block())).collect();
             Err(undo.mark(failure).with_holders(holders))
         } else {
             // Those who failed were too few to prevent it: it was somebody else.
-            Ok(self.refusal(&answers, seen, granted, split))
+            Ok(self.refusal(&answers, seen, granted, split.is_some()))
         };
         Outcome { answer, split }
     }
