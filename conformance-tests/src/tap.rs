@@ -12,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::Attempt;
 use lock_core::Backend;
+use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Clock;
 use lock_core::Cursor;
@@ -208,6 +209,10 @@ impl Backend for Tap {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.inner.remembers_since()
     }
 }
 

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 
 use crate::Error;
 use crate::ErrorKind;
+use crate::BootInstant;
 use crate::Fence;
 use crate::Holder;
 use crate::Lease;
@@ -104,6 +105,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// Ends connections and sessions; what is still held is released by the store.
     async fn close(&self) -> Result<()>;
+
+    /// Tells since when the store remembers all that it granted: since its last start, if it loses its
+    /// locks when it restarts; `None` if it never does.
+    ///
+    /// Costs no request: it is what was learnt when the connection of the latest answer was made. A quorum
+    /// asks after each answer, and does not count a store that may have forgotten locks that still live.
+    fn remembers_since(&self) -> Option<BootInstant> {
+        None
+    }
 }
 
 /// What somebody wants of one key: the unit of every call to a backend.
@@ -209,6 +219,9 @@ pub enum Kept {
     },
     /// The store knows no such claim, or it has expired.
     Gone,
+    /// Nothing can be said of this claim, though there are answers for others of the batch: of several
+    /// stores too few answered alike. It is asked again while its lease lasts.
+    Unknown,
 }
 
 /// What a release found.
@@ -340,6 +353,11 @@ impl Hint {
     pub fn broken(&self) {
         self.broken.store(true, Ordering::Release);
         self.waker.wake_by_ref();
+    }
+
+    /// What [`is_broken`](Self::is_broken) reads, for one who is to be woken by this hint.
+    pub(crate) fn broken_flag(&self) -> Arc<AtomicBool> {
+        self.broken.clone()
     }
 
     /// Tells whether [`broken`](Self::broken) has been said.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lock_core::Attempt;
 use lock_core::Backend;
+use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Cursor;
 use lock_core::Evicted;
@@ -97,6 +98,10 @@ impl Backend for Memory {
         }
         self.0.wire.close();
         Ok(())
+    }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.0.wire.store().remembers_since()
     }
 }
 

@@ -94,6 +94,11 @@ impl Store {
         out
     }
 
+    /// Since when it remembers what it granted; `None` if it was never restarted.
+    pub(crate) fn remembers_since(&self) -> Option<BootInstant> {
+        self.timeless(|state| state.began)
+    }
+
     /// Disarms a hint; if its waiter never used it, the next one gets it.
     pub(crate) fn disarm(&self, key: &LockKey, id: u64) {
         let Some(watcher) = self.timeless(|state| state.disarm(key, id)) else { return };
@@ -133,6 +138,8 @@ pub(crate) struct State {
     watchers: u64,
     purge_at: usize,
     stacked: u64,
+    /// When it began to remember, if it was restarted.
+    began: Option<BootInstant>,
 }
 
 /// What every client asks.
@@ -347,5 +354,10 @@ impl State {
     pub(crate) fn forget(&mut self) {
         self.records.values_mut().for_each(Record::forget);
         self.sessions.clear();
+    }
+
+    pub(crate) fn restart(&mut self, now: Now<'_>) {
+        self.forget();
+        self.began = Some(now.at);
     }
 }

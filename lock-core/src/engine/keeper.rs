@@ -213,7 +213,8 @@ async fn keep(shared: Arc<Shared>, kin: Vec<Kin>) {
         tracing::warn!(backend = shared.profile.name, locks = kin.len(), %error, "renewal failed");
     }
     for (index, kin) in kin.iter().enumerate() {
-        kin.kept(kept.as_ref().ok().and_then(|kept| kept.get(index)).copied(), now);
+        let kept = kept.as_ref().ok().and_then(|kept| kept.get(index)).copied();
+        kin.kept(kept.filter(|kept| *kept != Kept::Unknown), now);
     }
     shared.keeper.look_again();
 }

@@ -30,13 +30,13 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+pub(crate) use self::background::Executor;
 pub(crate) use self::held::Held;
 pub use self::options::Background;
 pub use self::options::EngineOptions;
 pub(crate) use self::shared::Shared;
 pub(crate) use self::term::Phase;
 
-use self::background::Executor;
 use crate::Backend;
 use crate::Error;
 use crate::ErrorKind;

@@ -174,6 +174,7 @@ impl Engine {
                 Ok(until.saturating_since(self.0.now()))
             }
             Kept::Queued { .. } | Kept::Gone => Err(not_held()),
+            Kept::Unknown => Err(self.0.no_answer()),
         }
     }
 

@@ -84,7 +84,7 @@ impl Request {
 impl Shared {
     pub(crate) fn parse_key(&self, key: &str) -> Result<LockKey> {
         let key = LockKey::prefixed(&self.options.prefix, key)?;
-        (self.profile.key_rule)(&key)?;
+        self.profile.key_rule.check(&key)?;
         Ok(key)
     }
 

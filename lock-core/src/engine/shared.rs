@@ -171,7 +171,8 @@ impl Shared {
 
     pub(crate) fn expect_answers(&self, kept: Vec<Kept>, claims: usize) -> Result<Vec<Kept>> {
         if kept.len() == claims {
-            return Ok(kept);
+            let unknown = claims > 0 && kept.iter().all(|kept| *kept == Kept::Unknown);
+            return if unknown { Err(self.no_answer()) } else { Ok(kept) };
         }
         let message = format!("the backend answered for {} of {claims} claims", kept.len());
         Err(Error::new(ErrorKind::Corrupt, message))

@@ -143,8 +143,7 @@ impl Term {
         self.keeping
     }
 
-    /// Takes in what a renewal said; `None` is a failure, after which it is tried again while the
-    /// lease lasts.
+    /// Takes in what a renewal said; after a failure, `None`, it is tried again while the lease lasts.
     pub(crate) fn kept(&mut self, outcome: Option<Kept>, now: BootInstant) {
         self.keeping = false;
         // What has been seen as invalid stays so, also if the clock's thread is late.
@@ -161,7 +160,7 @@ impl Term {
                 self.keep_at = if again { pause } else { lease.keep_at().max(pause) };
             }
             Some(Kept::Gone | Kept::Queued { .. }) => self.phase = Phase::Lost(Loss::Evicted),
-            None => self.keep_at = now + self.retry_after(),
+            Some(Kept::Unknown) | None => self.keep_at = now + self.retry_after(),
         }
     }
 
