@@ -23,6 +23,7 @@ mod nearest;
 mod options;
 mod profile;
 mod provider;
+mod waiting;
 
 pub use async_trait::async_trait;
 pub use backend::Attempt;
@@ -85,3 +86,5 @@ pub use profile::Profile;
 pub use profile::Wakeup;
 pub use provider::LockProvider;
 pub use provider::TryLock;
+pub use waiting::Observer;
+pub use waiting::Waiting;
