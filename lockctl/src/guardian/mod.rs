@@ -1,6 +1,6 @@
 //! The guardian: it stops the job when the lock's time is over, whatever became of lockctl.
 //!
-//! `lockctl run` is two processes besides the job, or three on a terminal:
+//! `lockctl run` or `elect` is two processes besides the job, or three on a terminal:
 //!
 //! ```text
 //! front ── keeper ── guardian ── CMD …
@@ -211,7 +211,7 @@ impl Guardian {
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.job.group());
         }
-        self.report(Message::Stopped);
+        self.report(Message::Stopped { wants_terminal: wants });
     }
 
     fn lend_terminal(&self) -> bool {
