@@ -83,9 +83,9 @@ impl Caller {
         self.front.is_none().then_some(Event::Go)
     }
 
-    /// Says that the job was stopped, and whether for want of the terminal.
-    pub(crate) fn job_stopped(&self, wants_terminal: bool) {
-        self.tell(Message::Stopped { wants_terminal });
+    /// Says that the job was stopped, and which process group of it wants the terminal if that is why.
+    pub(crate) fn job_stopped(&self, wants_terminal: Option<i32>) {
+        self.tell(Message::Stopped(wants_terminal));
     }
 
     /// Says that there is no job for now: a ^Z is for the front itself.

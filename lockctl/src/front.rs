@@ -118,7 +118,7 @@ impl Front {
                 self.running = true;
                 self.channel.send(Message::Go)?;
             }
-            Some(Message::Stopped { wants_terminal }) => {
+            Some(Message::Stopped(wants_terminal)) => {
                 stop_group(wants_terminal);
                 self.channel.send(Message::Signal(Signal::CONT.as_raw()))?;
             }
@@ -160,13 +160,17 @@ impl Front {
 }
 
 /// Stops this process and the others of a pipeline or script, as ^Z would have, and returns when it is
-/// continued; at once if the job stopped for want of a terminal that is ours by now.
-fn stop_group(wants_terminal: bool) {
+/// continued; at once if the job stopped for want of a terminal that is ours, or its own, by now.
+fn stop_group(wants_terminal: Option<i32>) {
     let _ = kill_current_process_group(Signal::TSTP);
     // A shell's `fg` may have come before the news. It first makes us the foreground, which shows
     // here, and then sends SIGCONT, which discards the signal that is pending since the line above.
-    let ours = || Terminal::open(getpgrp()).is_some_and(|terminal| terminal.is_home());
-    if wants_terminal && ours() {
+    let ours = |job: i32| {
+        let terminal = Terminal::open(getpgrp())?;
+        let job = Pid::from_raw(job)?;
+        Some(terminal.is_home() || terminal.is_of(job))
+    };
+    if wants_terminal.and_then(ours) == Some(true) {
         let _ = kill_current_process_group(Signal::CONT);
     }
     stop_if_told();

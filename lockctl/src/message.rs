@@ -29,12 +29,9 @@ pub(crate) enum Message {
     Started(i32),
     /// Guardian to keeper: the job could not be started, for this reason of the system.
     Refused(i32),
-    /// Guardian to keeper, keeper to front: the job was stopped and may be continued; whether it was
-    /// for using a terminal that was not its own.
-    Stopped {
-        /// Whether all it needs to go on is the terminal.
-        wants_terminal: bool,
-    },
+    /// Guardian to keeper, keeper to front: the job was stopped and may be continued. If it was for
+    /// using a terminal that was not its own, this is the process group that wants it.
+    Stopped(Option<i32>),
     /// Guardian to keeper: the job is dead, with all it left behind.
     Ended(Ending),
     /// Keeper to front: there is no job any more, and there may be another later.
@@ -86,7 +83,7 @@ impl Message {
             Self::Signal(signal) => (5, bits(signal), 0),
             Self::Started(group) => (6, bits(group), 0),
             Self::Refused(errno) => (7, bits(errno), 0),
-            Self::Stopped { wants_terminal } => (8, u64::from(wants_terminal), 0),
+            Self::Stopped(wants_terminal) => (8, wants_terminal.map_or(0, bits), 0),
             Self::Ended(Ending { status: Status::Exited(code), told }) => {
                 (9, u64::from(code), u64::from(told))
             }
@@ -116,7 +113,7 @@ impl Message {
             5 => Self::Signal(small(a)?),
             6 => Self::Started(small(a)?),
             7 => Self::Refused(small(a)?),
-            8 => Self::Stopped { wants_terminal: a != 0 },
+            8 => Self::Stopped(Some(small(a)?).filter(|group| *group != 0)),
             9 => Self::Ended(Ending { status: Status::Exited(small(a)?), told: b != 0 }),
             10 => Self::Ended(Ending { status: Status::Killed(small(a)?), told: b != 0 }),
             11 => Self::Idle,
@@ -156,8 +153,8 @@ mod tests {
             Message::Signal(15),
             Message::Started(i32::MAX),
             Message::Refused(2),
-            Message::Stopped { wants_terminal: true },
-            Message::Stopped { wants_terminal: false },
+            Message::Stopped(Some(7)),
+            Message::Stopped(None),
             Message::Idle,
             ended(Status::Exited(255), false),
             ended(Status::Killed(9), true),

@@ -399,3 +399,59 @@ fn json_ends_when_nobody_reads_it_any_more() {
     let ended = finish(lockctl);
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
 }
+
+/// Locks that come and go: `cargo test -p lockctl --test watch picture -- --nocapture` shows it.
+#[test]
+fn the_picture_under_load() {
+    let place = Place::new();
+    for (key, owner) in
+        [("billing:close-of-month", "root@db1:71"), ("deploy:eu-west-1", "ann@ops:9")]
+    {
+        hold(&place, key, owner);
+    }
+    let profile = place.run(&["profile", "--json"]).stdout;
+    let able = |what: &str, mode| {
+        if profile.contains(&format!("\"{what}\":true")) { mode } else { "exclusive" }
+    };
+    let (shared, permits) = (able("shared", "shared"), able("permits", "permits:3"));
+    let mut jobs = Vec::new();
+    for (key, mode, seconds) in [
+        ("encode", permits, "0.5"),
+        ("encode", permits, "1"),
+        ("orders:1001", "exclusive", "0.3"),
+        ("orders:1002", "exclusive", "0.7"),
+        ("orders:1002", "exclusive", "0.2"),
+        ("report:nightly", shared, "2"),
+        ("report:nightly", shared, "1"),
+    ] {
+        let script = format!(
+            "while [ ! -e end ]; do \"$L\" run {key} --wait 20s --ttl 5s --mode {mode} -- sleep {seconds}; done"
+        );
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).env("L", env!("CARGO_BIN_EXE_lockctl"));
+        command.env("LOCK_URL", place.url()).env("USER", "ci").current_dir(place.path(""));
+        jobs.push(command.spawn().unwrap());
+    }
+    let mut tty = watch(&place);
+    tty.resize(16, 100);
+    tty.shows("~");
+    thread::sleep(Duration::from_millis(4500));
+    let screen = tty.screen();
+    println!("{screen}\n");
+    let list = Tty::lockctl(&place, &["list"], &[]);
+    list.resize(16, 120);
+    list.shows("report:nightly");
+    println!("{}", place.run(&["list"]).stdout);
+    std::fs::write(place.path("end"), "").unwrap();
+    let lines: Vec<_> = screen.lines().collect();
+    let mut keys: Vec<_> =
+        lines[2..].iter().filter_map(|line| line.get(1..)?.split(' ').next()).collect();
+    keys.retain(|key| key.contains(':') || *key == "encode");
+    assert!(keys.is_sorted() && keys.len() >= 4, "{screen}");
+    assert!(!lines[0].contains(" 0.0 changes/s"), "{screen}");
+    tty.types("q");
+    assert_eq!(tty.ends(), Some(0));
+    for mut job in jobs {
+        eventually("the jobs end", || job.try_wait().unwrap().is_some());
+    }
+}

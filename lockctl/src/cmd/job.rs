@@ -109,7 +109,7 @@ async fn supervise(
                 Message::Started(group) => {
                     context.note(|| format!("started the command as process {group}"));
                 }
-                Message::Stopped { wants_terminal } => caller.job_stopped(wants_terminal),
+                Message::Stopped(wants_terminal) => caller.job_stopped(wants_terminal),
                 _ => {}
             },
             event = caller.event() => match event {

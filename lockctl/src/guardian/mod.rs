@@ -211,7 +211,8 @@ impl Guardian {
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.job.group());
         }
-        self.report(Message::Stopped { wants_terminal: wants });
+        let group = self.job.group().as_raw_nonzero().get();
+        self.report(Message::Stopped(wants.then_some(group)));
     }
 
     fn lend_terminal(&self) -> bool {
