@@ -28,6 +28,7 @@ mod options;
 mod profile;
 mod provider;
 mod quorum;
+mod waiting;
 
 pub use async_trait::async_trait;
 pub use backend::Attempt;
@@ -98,3 +99,5 @@ pub use quorum::Member;
 pub use quorum::MemberErrors;
 pub use quorum::Quorum;
 pub use quorum::QuorumOptions;
+pub use waiting::Observer;
+pub use waiting::Waiting;

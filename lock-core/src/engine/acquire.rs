@@ -26,9 +26,12 @@ use crate::Hint;
 use crate::Holder;
 use crate::Lease;
 use crate::LockGuard;
+use crate::Observer;
 use crate::Result;
 use crate::Token;
 use crate::TryLock;
+use crate::Wait;
+use crate::Waiting as News;
 use crate::Watch;
 use crate::WatchFor;
 
@@ -131,9 +134,9 @@ struct Contention {
 }
 
 impl Contention {
-    fn new(shared: &Arc<Shared>, claim: &Claim, polled: bool) -> Self {
+    fn new(shared: &Arc<Shared>, claim: &Claim, polled: bool, observer: Option<&Observer>) -> Self {
         let waiting = Waiting::new(shared, claim, polled);
-        let in_line = claim.queue.then(|| InLine::new(shared, claim, waiting.waiter()));
+        let in_line = claim.queue.then(|| InLine::new(shared, claim, waiting.waiter(), observer));
         let hint = waiting.waiter().hint();
         Self { waiting, hint, rearm_at: BootInstant::FAR, _armed: (in_line, None) }
     }
@@ -171,6 +174,7 @@ impl Acquire<'_> {
                 }
                 Flight::Landed(Ok(Attempt::Held { holders, retry_in, ahead })) => {
                     self.pace.answered();
+                    self.request.tell(|| News::Held { holders: holders.clone(), ahead });
                     self.shared.slots.note(&self.request.claim.key, &holders);
                     self.holders = holders;
                     self.line_up_in_a_crowd(ahead);
@@ -278,8 +282,10 @@ impl Acquire<'_> {
     async fn arm(&mut self) {
         let claim = self.pending.claim().clone();
         let counts = self.pace.counts();
-        let contention =
-            self.waiting.get_or_insert_with(|| Contention::new(self.shared, &claim, !counts));
+        let observer = self.request.observer.as_ref();
+        let contention = self
+            .waiting
+            .get_or_insert_with(|| Contention::new(self.shared, &claim, !counts, observer));
         let hint = contention.renew(self.shared.now());
         let arming = self.shared.backend.watch(&claim, WatchFor::Release, hint);
         let arming = self.shared.limited_to(ARMING, "watch", arming);
@@ -303,6 +309,7 @@ impl Acquire<'_> {
         let again = error.is_retryable().then(|| self.pace.next_retry(self.shared.now()));
         let Some(at) = again.flatten() else { return Err(error) };
         tracing::debug!(backend = self.shared.profile.name, %error, "attempt failed, trying again");
+        self.request.tell(|| News::Failed { error });
         tokio::select! {
             () = self.shared.clock().sleep_until(at) => Ok(None),
             () = self.shared.closing() => Err(closed()),

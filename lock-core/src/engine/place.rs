@@ -13,12 +13,15 @@ use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
 use crate::LeaseKind;
+use crate::Observer;
+use crate::Waiting;
 
 /// One claim that stands in line.
 #[derive(Debug)]
 pub(crate) struct Place {
     claim: Claim,
     waiter: Arc<Waiter>,
+    observer: Option<Observer>,
     /// How long the place lives unrefreshed: on a session no longer than that.
     ttl: Duration,
     state: Mutex<State>,
@@ -32,14 +35,14 @@ struct State {
 }
 
 impl Place {
-    fn new(shared: &Shared, claim: Claim, waiter: Arc<Waiter>) -> Self {
+    fn new(shared: &Shared, claim: Claim, waiter: Arc<Waiter>, observer: Option<Observer>) -> Self {
         let ttl = match shared.profile.lease {
             LeaseKind::PerLock => claim.place_ttl(),
             LeaseKind::Session => claim.place_ttl().min(shared.profile.ttl_min),
         };
         let now = shared.now();
         let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
-        Self { claim, waiter, ttl, state: Mutex::new(state) }
+        Self { claim, waiter, observer, ttl, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,6 +81,9 @@ impl Place {
         }
         state.keep_at = now + self.ttl / if outcome.is_some() { 3 } else { 15 };
         drop(state);
+        if let (Some(Kept::Queued { ahead }), Some(observer)) = (outcome, &self.observer) {
+            observer.tell(Waiting::Queued { ahead });
+        }
         if !matches!(outcome, None | Some(Kept::Queued { ahead: 1.. })) {
             self.waiter.notify();
         }
@@ -91,8 +97,14 @@ pub(crate) struct InLine {
 }
 
 impl InLine {
-    pub(crate) fn new(shared: &Arc<Shared>, claim: &Claim, waiter: &Arc<Waiter>) -> Self {
-        let place = Arc::new(Place::new(shared, claim.clone(), waiter.clone()));
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        claim: &Claim,
+        waiter: &Arc<Waiter>,
+        observer: Option<&Observer>,
+    ) -> Self {
+        let place = Place::new(shared, claim.clone(), waiter.clone(), observer.cloned());
+        let place = Arc::new(place);
         let seat = shared.keeper.add_place(shared, &place);
         Self { shared: shared.clone(), seat }
     }

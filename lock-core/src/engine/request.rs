@@ -13,9 +13,11 @@ use crate::Lease;
 use crate::LeaseKind;
 use crate::LockKey;
 use crate::LockOptions;
+use crate::Observer;
 use crate::Owner;
 use crate::Renew;
 use crate::Result;
+use crate::Waiting;
 
 /// A valid lock call.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(crate) struct Request {
     pub(crate) reentrant: bool,
     pub(crate) min_hold: Duration,
     pub(crate) renew: Renew,
+    pub(crate) observer: Option<Observer>,
     grace: Option<Duration>,
     max_hold: Option<Duration>,
 }
@@ -54,9 +57,17 @@ impl Request {
             reentrant: options.owner.is_some(),
             min_hold: options.min_hold,
             renew: options.renew,
+            observer: options.observer.clone(),
             grace: options.grace,
             max_hold: options.max_hold,
         })
+    }
+
+    /// Tells whoever wants to know.
+    pub(crate) fn tell(&self, news: impl FnOnce() -> Waiting) {
+        if let Some(observer) = &self.observer {
+            observer.tell(news());
+        }
     }
 
     /// The term of a hold that begins with `lease`.
