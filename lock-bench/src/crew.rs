@@ -107,10 +107,10 @@ impl Crew {
         self.seats[seat].ask(order).await
     }
 
-    /// As [`ask`](Self::ask), of an order that is answered with an instant in nanoseconds.
-    pub(crate) async fn ask_when(&self, seat: usize, order: Order) -> Outcome<u64> {
+    /// As [`ask`](Self::ask), of an order that is answered with an instant since boot.
+    pub(crate) async fn ask_when(&self, seat: usize, order: Order) -> Outcome<Duration> {
         match self.ask(seat, order).await? {
-            Reply::At(nanos) => Ok(nanos),
+            Reply::At(instant) => Ok(instant),
             other => Err(unexpected(&other)),
         }
     }

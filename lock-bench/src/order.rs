@@ -94,8 +94,8 @@ pub(crate) enum Reply {
         able: bool,
     },
     Done,
-    /// By the boot clock, in nanoseconds: when a lock was granted, or when its release began.
-    At(u64),
+    /// When a lock was granted, or when its release began, by the boot clock.
+    At(Duration),
     /// What each task did.
     Tallies(Vec<Tally>),
     Usage(Usage),

@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) locks: usize,
     /// Their TTL; a third of it is a cycle of renewals.
     pub(crate) locks_ttl: Duration,
+    /// How many of these cycles are measured.
+    pub(crate) cycles: u32,
     /// How many wait while idle waiting is measured.
     pub(crate) idle: usize,
     /// How long they have waited before, so that nobody looks as often as at the start.
@@ -38,6 +40,7 @@ impl Plan {
             ttl: Duration::from_secs(30),
             locks: 10_000,
             locks_ttl: Duration::from_secs(6),
+            cycles: 3,
             idle: 50,
             calm: Duration::from_millis(1_500),
         }
@@ -48,7 +51,8 @@ impl Plan {
             round: Duration::from_millis(200),
             rounds: 2,
             locks: 500,
-            locks_ttl: Duration::from_millis(1_500),
+            locks_ttl: Duration::from_secs(3),
+            cycles: 2,
             calm: Duration::from_millis(100),
             ..Self::full()
         }

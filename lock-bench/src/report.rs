@@ -29,8 +29,8 @@ pub(crate) struct Section {
     pub(crate) notes: &'static [&'static str],
     /// What the size of a row counts.
     pub(crate) unit: &'static str,
-    /// How many rounds count.
-    pub(crate) rounds: usize,
+    /// How the figures came about.
+    pub(crate) method: String,
     /// The lane that ratios are against.
     pub(crate) reference: Option<&'static str>,
     pub(crate) rows: Vec<Row>,
@@ -145,7 +145,7 @@ mod tests {
             title: "",
             notes: &[],
             unit: "locks",
-            rounds: 1,
+            method: String::new(),
             reference: None,
             rows,
             failure,

@@ -17,6 +17,7 @@ use crate::report::Report;
 use crate::report::Section;
 use crate::rounds::Table;
 use crate::scenario::Scenario;
+use crate::scenario::Setup;
 use crate::scenarios::SCENARIOS;
 use crate::subject::Subject;
 use crate::subjects::SUBJECTS;
@@ -85,7 +86,7 @@ async fn measure(
         title: scenario.title(),
         notes: subject.notes,
         unit: setup.unit,
-        rounds: setup.rounds,
+        method: method(&setup, plan),
         reference: subject.reference(),
         rows: Vec::new(),
         failure: None,
@@ -99,6 +100,17 @@ async fn measure(
         Err(failure) => section.failure = Some(failure.to_string()),
     }
     section
+}
+
+/// Says how the figures come about.
+fn method(setup: &Setup, plan: &Plan) -> String {
+    let Setup { rounds, fresh, .. } = setup;
+    let rounds = if *fresh {
+        format!("{rounds} rounds, each in new processes")
+    } else {
+        format!("{rounds} rounds of {:?} after one that does not count", plan.round)
+    };
+    format!("medians (lowest–highest) of {rounds}; the lanes take turns")
 }
 
 impl Report {

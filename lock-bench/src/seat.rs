@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::TryStreamExt as _;
 use futures_util::stream;
-use lock::Clock;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -22,6 +21,7 @@ use crate::order::Reply;
 use crate::order::Requests;
 use crate::tally::Tally;
 use crate::tally::Tape;
+use crate::usage::since_boot;
 use crate::way::Way;
 
 /// After this time a task lets others run, whichever way it locks: some never would by themselves.
@@ -56,16 +56,16 @@ impl<W: Way> Desk<W> {
 
     async fn lock(&mut self, key: String) -> Outcome<Reply> {
         let guard = self.way.lock(&key).await?;
-        let granted = Clock::system().now();
+        let granted = since_boot();
         self.held.insert(key, guard);
-        Ok(Reply::At(granted.as_nanos()))
+        Ok(Reply::At(granted))
     }
 
     async fn unlock(&mut self, key: &str) -> Outcome<Reply> {
         let guard = self.held.remove(key).ok_or_else(|| Failure::new("nothing to unlock"))?;
-        let released = Clock::system().now();
+        let released = since_boot();
         self.way.unlock(guard).await?;
-        Ok(Reply::At(released.as_nanos()))
+        Ok(Reply::At(released))
     }
 
     async fn hold(&mut self, locks: usize) -> Outcome<Reply> {
@@ -96,6 +96,10 @@ impl<W: Way> Desk<W> {
     }
 
     async fn leave(&mut self) -> Outcome<Reply> {
+        if let Some(wait) = self.waits.try_join_next() {
+            wait??;
+            return Err(Failure::new("a wait for a held lock ended"));
+        }
         self.waits.shutdown().await;
         let held = self.held.drain().map(|(_, guard)| guard);
         let guards: Vec<_> = held.chain(self.many.drain(..)).collect();
@@ -209,4 +213,78 @@ async fn contend<W: Way>(way: Arc<W>, key: String, end: Instant) -> Tally {
         tape.saw(since.elapsed());
     }
     tape.tally()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    struct NeverGranted;
+
+    impl Way for NeverGranted {
+        type Guard = ();
+
+        async fn lock(&self, _key: &str) -> Outcome {
+            pending().await
+        }
+
+        async fn unlock(&self, (): ()) -> Outcome {
+            Ok(())
+        }
+    }
+
+    struct Refused;
+
+    impl Way for Refused {
+        type Guard = ();
+
+        async fn lock(&self, _key: &str) -> Outcome {
+            Err(Failure::new("refused"))
+        }
+
+        async fn unlock(&self, (): ()) -> Outcome {
+            Ok(())
+        }
+    }
+
+    async fn tally(reply: Outcome<Reply>) -> Tally {
+        match reply.unwrap() {
+            Reply::Tallies(tallies) => Tally::sum(&tallies),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_never_gets_the_lock_has_waited_for_the_whole_round() {
+        let order = Order::Contend { keys: vec!["key".into()], time: SHORT };
+        let tally = tally(Desk::new(NeverGranted).obey(order).await).await;
+        assert_eq!(tally.count, 0);
+        assert!(tally.longest >= SHORT, "{:?}", tally.longest);
+    }
+
+    #[tokio::test]
+    async fn errors_are_no_pairs() {
+        let contend = Order::Contend { keys: vec!["key".into()], time: SHORT };
+        for order in [Order::Pairs { tasks: 2, time: SHORT }, contend] {
+            let tally = tally(Desk::new(Refused).obey(order).await).await;
+            assert_eq!((tally.count, tally.error.as_deref()), (0, Some("refused")));
+            assert!(tally.errors > 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_ends_early_is_no_idle_wait() {
+        let mut desk = Desk::new(Refused);
+        desk.obey(Order::Wait { locks: 1 }).await.unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(desk.obey(Order::Leave).await.unwrap_err().to_string(), "refused");
+        let mut desk = Desk::new(NeverGranted);
+        desk.obey(Order::Wait { locks: 1 }).await.unwrap();
+        tokio::task::yield_now().await;
+        desk.obey(Order::Leave).await.unwrap();
+    }
 }

@@ -7,7 +7,8 @@ use crate::report::Section;
 
 /// Writes the table with its title and notes.
 pub(crate) fn table(section: &Section) -> String {
-    let mut text = format!("{} · {}: {}\n", section.backend, section.scenario, section.title);
+    let Section { backend, store, scenario, title, method, .. } = section;
+    let mut text = format!("{backend} ({store}) · {scenario}: {title}\n  {method}\n");
     if let Some(failure) = &section.failure {
         return text + &format!("  FAILED: {failure}\n");
     }

@@ -2,9 +2,8 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::thread;
 
-use tokio::io::AsyncBufReadExt as _;
-use tokio::io::BufReader;
 use tokio::sync::mpsc;
 
 use crate::Allocated;
@@ -24,6 +23,7 @@ use crate::usage::Gauges;
 pub(crate) async fn work(post: Post, allocated: Option<Allocated>) -> Outcome {
     let subject = subjects::find(&post.subject)?;
     let lane = Lane::find(subject, &post.lane)?;
+    let mut lines = lines();
     let gauges = Arc::new(Gauges::new(subject, post.seats, allocated)?);
     let mut orders = Vec::new();
     for seat in 0..post.seats {
@@ -39,14 +39,23 @@ pub(crate) async fn work(post: Post, allocated: Option<Allocated>) -> Outcome {
             Err(failure) => say(seat, Reply::Failed(failure.to_string()))?,
         }
     }
-    let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.recv().await {
         let Line { seat, says } = serde_json::from_str::<Line<Order>>(&line)?;
         let order = orders.get(seat).ok_or_else(|| Failure::new("an order for no seat"))?;
         // A seat that could not be opened has said so.
         let _ = order.send(says);
     }
     Ok(())
+}
+
+/// The lines of standard input, read by a thread that is there before threads are counted.
+fn lines() -> mpsc::UnboundedReceiver<String> {
+    let (send, lines) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        let mut read = std::io::stdin().lines().map_while(Result::ok);
+        read.try_for_each(|line| send.send(line))
+    });
+    lines
 }
 
 async fn serve(

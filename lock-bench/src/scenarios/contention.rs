@@ -15,6 +15,7 @@ use crate::scenario::Sample;
 use crate::scenario::Scenario;
 use crate::scenario::Setup;
 use crate::scenario::Turn;
+use crate::scenario::micros;
 use crate::scenario::millis;
 use crate::tally::Tally;
 
@@ -61,7 +62,7 @@ impl Scenario for Contention {
             .with("watches/grant", requests.map(|requests| requests.watches as f64 / grants))
             .with("least/fair share", least_share(&counts))
             .with("Jain index", jain(&counts))
-            .with("p99 wait ms", millis(tally.quantile(0.99)))
+            .with("p99 wait µs", micros(tally.quantile(0.99)))
             .with("longest ms", millis(Some(tally.longest))))
     }
 }

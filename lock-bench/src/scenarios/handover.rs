@@ -76,7 +76,7 @@ async fn hand_over(crew: &Crew, key: &str, holder: usize) -> Outcome<Duration> {
         crew.ask_when(holder, Order::Unlock { key: key.to_owned() }).await
     };
     let (granted, released) = tokio::try_join!(wait, release)?;
-    let took = granted.checked_sub(released).map(Duration::from_nanos);
+    let took = granted.checked_sub(released);
     took.ok_or_else(|| Failure::new("a lock was granted before it was released"))
 }
 

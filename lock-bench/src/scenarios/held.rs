@@ -1,4 +1,4 @@
-//! Ten thousand locks held at once: what renewing them costs, and what each takes up.
+//! Many locks held at once: what renewing them costs, and what each takes up.
 
 use std::time::Instant;
 
@@ -13,9 +13,6 @@ use crate::scenario::Sample;
 use crate::scenario::Scenario;
 use crate::scenario::Setup;
 use crate::scenario::Turn;
-
-/// How many cycles of renewals are measured.
-const CYCLES: u32 = 3;
 
 pub(crate) struct Held;
 
@@ -47,7 +44,7 @@ impl Scenario for Held {
         let empty = crew.usage(0).await?;
         crew.ask(0, Order::Hold { locks }).await?;
         let (begun, full) = (Instant::now(), crew.usage(0).await?);
-        crew.ask(0, Order::Stay { time: cycle * CYCLES, cycle }).await?;
+        crew.ask(0, Order::Stay { time: cycle * turn.plan.cycles, cycle }).await?;
         let (took, after) = (begun.elapsed(), crew.usage(0).await?);
         let cpu = after.cpu.saturating_sub(full.cpu);
         let each = |full: u64, empty: u64| (full as f64 - empty as f64) / locks as f64;

@@ -5,7 +5,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use lock::Clock;
 use lock::Token;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension as _;
@@ -20,6 +19,7 @@ use crate::order::Requests;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
+use crate::usage::since_boot;
 use crate::way::Way;
 
 pub(crate) const SUBJECT: Subject = Subject {
@@ -123,7 +123,7 @@ impl Bare {
 
     /// Now, and when a lease that begins now ends, by the boot clock.
     fn lease(&self) -> Outcome<(i64, i64)> {
-        let now = Clock::system().now();
+        let now = since_boot();
         Ok((now.as_nanos().try_into()?, (now + self.ttl).as_nanos().try_into()?))
     }
 
