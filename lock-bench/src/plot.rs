@@ -15,7 +15,7 @@ const MARGIN: f64 = 20.0;
 /// Where bars begin; lanes are named before.
 const BARS: f64 = 200.0;
 /// How long the longest is; figures stand behind.
-const LONGEST: f64 = 480.0;
+const LONGEST: f64 = 430.0;
 const LINE: f64 = 22.0;
 const BAR: f64 = 14.0;
 

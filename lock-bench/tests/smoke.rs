@@ -1,5 +1,7 @@
 //! Each scenario runs over each backend, and what it writes is whole. No figure is judged.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
