@@ -76,6 +76,7 @@ impl Held {
             return Leaving::Shared;
         }
         if linger && self.keeps_to_the_end() {
+            state.term.outlive_its_guards();
             return Leaving::Linger(left);
         }
         state.term.finish(Phase::Released);

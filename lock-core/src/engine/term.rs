@@ -188,6 +188,12 @@ impl Term {
         self.terms.end = end;
     }
 
+    /// Lifts the ends that were set for its guards: a minimum hold outlasts them.
+    pub(crate) fn outlive_its_guards(&mut self) {
+        self.terms.end = BootInstant::FAR;
+        self.terms.last = BootInstant::FAR;
+    }
+
     /// Ends the hold; false if it had ended before.
     pub(crate) fn finish(&mut self, phase: Phase) -> bool {
         let ends = !self.is_over();
