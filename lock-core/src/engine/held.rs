@@ -126,6 +126,12 @@ impl Held {
         Claim { ttl, ..self.claim.clone() }
     }
 
+    /// The claim to release with: worth repeating for as long as the store may have it.
+    pub(crate) fn release_claim(&self) -> Claim {
+        let ttl = self.state().term.longest_ttl();
+        Claim { ttl, ..self.claim.clone() }
+    }
+
     /// Keeps a hint for evictions armed while the hold lasts.
     pub(crate) fn keep_watch(&self, watch: Watch, hint: Hint) {
         let mut state = self.state();
@@ -193,7 +199,7 @@ impl Held {
     pub(super) fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
         let watch = self.retire();
-        let (shared, claim) = (self.shared.clone(), self.keep_claim());
+        let (shared, claim) = (self.shared.clone(), self.release_claim());
         self.shared.executor.spawn_debt(async move {
             // Disarmed and logged here because both may block, and the clock thread must not.
             drop(watch);

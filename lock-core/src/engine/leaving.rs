@@ -55,7 +55,7 @@ impl Held {
     pub(crate) fn release_in_background(self: &Arc<Self>) {
         match self.leave() {
             Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.keep_claim()),
+            Leaving::Last => self.shared.release_later(self.release_claim()),
             Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
             Leaving::Linger(_) => {
                 self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
@@ -108,7 +108,7 @@ impl Held {
             }
             if held.state().term.finish(Phase::Released) {
                 drop(held.retire());
-                held.shared.release_later(held.keep_claim());
+                held.shared.release_later(held.release_claim());
             }
         });
     }

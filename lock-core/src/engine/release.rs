@@ -30,7 +30,7 @@ pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
         Ok(Release::Released) => Ok(()),
         Ok(Release::NotHeld) => Err(not_held_any_more()),
         Err(error) => {
-            shared.release_later(held.keep_claim());
+            shared.release_later(held.release_claim());
             Err(unconfirmed(&error))
         }
     }
