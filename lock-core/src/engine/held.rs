@@ -2,11 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
@@ -32,6 +28,10 @@ use crate::Renew;
 use crate::Result;
 use crate::Watch;
 use crate::clock::TimerId;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering;
 
 /// One acquisition, until it is lost or its last guard lets go.
 pub(crate) struct Held {

@@ -230,20 +230,19 @@ impl Ledger {
         let hold = &self.holds[hold];
         let lingers = at < hold.min_end();
         let calm = self.is_calm(call.site, call.began);
-        let gone = truth.key(hold.key).find(hold.fence).is_none();
+        let has = |truth: &Truth| truth.key(hold.key).find(hold.fence).is_some();
         let right = match outcome {
             Ok(()) if !valid => false,
-            Ok(()) if last && !lingers => gone,
+            // The store has to have had it, as far as it could be seen.
+            Ok(()) if last && !lingers => !has(truth) && (!calm || has(&call.before)),
             Ok(()) => true,
             Err(error) => match error.kind() {
-                ErrorKind::Lost => !valid || hold.robbed.is_some() || !calm || hold.excused,
+                ErrorKind::Lost => !valid || !has(&call.before) || !calm || hold.excused,
                 ErrorKind::Unavailable => error.is_ambiguous() && last && !calm,
                 _ => false,
             },
         };
-        let robbed_then_ok =
-            outcome.is_ok() && last && calm && hold.robbed.is_some() && !self.session;
-        if !right || robbed_then_ok && !lingers {
+        if !right {
             return Err(format!("G7: unlock of fence {} said {outcome:?}", hold.fence));
         }
         self.check_patience(call, at, PATIENCE)

@@ -96,6 +96,11 @@ impl Hold {
         self.view.lost().now_or_never()
     }
 
+    /// Whether nobody has a reason to keep it in the store any more.
+    pub(crate) fn is_done_with(&self, now: BootInstant) -> bool {
+        !self.detached && now >= self.min_end() + ms(10)
+    }
+
     /// Checks that its holder has been told in time what there was to tell (G4), where `ran` is the
     /// first instant from another on at which anything ran at all.
     pub(crate) fn check_told(
@@ -109,6 +114,10 @@ impl Hold {
                 "G4: is lost: {lost}, but told so: {:?}",
                 self.ears.told.lost.get()
             ));
+        }
+        let grace = self.asked.grace.map_or(self.view.ttl() / 5, ms);
+        if !lost && !self.blended && self.view.at_risk_at() != self.view.valid_until() - grace {
+            return Err(format!("G4: at risk {:?}", self.view.at_risk_at()));
         }
         let risky = lost || now >= self.view.at_risk_at();
         if self.view.at_risk().now_or_never().is_some() != risky {

@@ -109,7 +109,7 @@ impl Ledger {
     pub(crate) fn rob(&mut self, now: BootInstant, falls: impl Fn(&Hold) -> bool) {
         self.robbed_at = now;
         for hold in self.holds.iter_mut().filter(|hold| !hold.over && falls(hold)) {
-            hold.robbed.get_or_insert(now);
+            hold.robbed = Some(now);
             self.keys[hold.key].quiet_until = now + UNHINTED;
         }
     }

@@ -210,24 +210,36 @@ impl Ledger {
     }
 
     pub(crate) fn shut_down(
-        &self,
+        &mut self,
         call: &Call,
         at: BootInstant,
         outcome: &LockResult<()>,
-        timeout: u64,
+        (timeout, truth): (u64, &Truth),
     ) -> Check {
         let calm = self.is_calm(call.site, call.began);
         let lingers = |min: BootInstant| self.session && min > call.began;
         let lingers = self.holds.iter().any(|it| it.site == call.site && lingers(it.min_end()));
         let right = match outcome {
-            Ok(()) => true,
-            Err(error) => !calm || lingers && error.kind() == ErrorKind::Timeout,
+            Ok(()) => !self.leaves_something(call.site, at, truth),
+            // Without any time there is none for releases either.
+            Err(error) => !calm || (lingers || timeout == 0) && error.kind() == ErrorKind::Timeout,
         };
+        if outcome.is_err() {
+            self.storm(call.site);
+            self.heal(call.site, at);
+        }
         if !right {
             return Err(format!("G5: the shutdown said {outcome:?}"));
         }
         let patience = ms(timeout) + ms(timeout.max(1_000));
         if calm && lingers { Ok(()) } else { self.check_patience(call, at, patience) }
+    }
+
+    /// Whether the store has something of `site` for longer than a release is repeated at all.
+    fn leaves_something(&self, site: usize, now: BootInstant, truth: &Truth) -> bool {
+        let ours = self.holds.iter().filter(|hold| hold.site == site && hold.is_done_with(now));
+        let mut found = ours.flat_map(|hold| truth.key(hold.key).find(hold.fence));
+        found.any(|holding| holding.left > ms(2_000))
     }
 
     fn is_closed(&self, call: &Call, kind: ErrorKind) -> bool {

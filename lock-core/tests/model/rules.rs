@@ -61,6 +61,7 @@ impl Ledger {
             let fence = self.holds[at].fence;
             self.check_hold(at, now, truth).map_err(|wrong| format!("{wrong} (fence {fence})"))?;
         }
+        self.check_closed(now, calls)?;
         for key in 0..KEYS.len() {
             self.check_waiters(key, now, truth, calls, loud)?;
             if self.all_calm(now) {
@@ -68,6 +69,15 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Checks that nobody goes on waiting for a lock of a provider that was shut down.
+    fn check_closed(&self, now: BootInstant, calls: &[Call]) -> Check {
+        let left = |call: &&Call| self.sites[call.site].closed && call.lock().is_some();
+        match calls.iter().find(|call| left(call) && self.is_calm(call.site, now)) {
+            None => Ok(()),
+            Some(call) => Err(format!("G5: call {} waits after the shutdown", call.number)),
+        }
     }
 
     fn check_hold(&mut self, at: usize, now: BootInstant, truth: &Truth) -> Check {
