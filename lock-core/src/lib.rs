@@ -28,6 +28,7 @@ mod options;
 mod profile;
 mod provider;
 mod quorum;
+mod sync;
 mod waiting;
 
 pub use async_trait::async_trait;

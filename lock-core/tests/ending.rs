@@ -216,7 +216,51 @@ async fn a_minimum_hold_that_the_store_does_not_answer_for_is_not_called_lost() 
     let (_hand, store, engine) = setup();
     let guard = engine.lock("k", &plain().min_hold(SECOND * 3)).await.unwrap();
     store.order(Op::Keep, Order::AnswerNothing);
-    assert_eq!(guard.unlock().await.unwrap_err().kind(), ErrorKind::Corrupt);
+    let error = guard.unlock().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Unavailable && error.is_ambiguous(), "{error}");
+}
+
+#[tokio::test]
+async fn a_minimum_hold_that_cannot_be_shortened_is_released_when_it_is_over() {
+    let (hand, store, engine) = setup();
+    let options = plain().ttl(SECOND * 60).min_hold(SECOND * 10);
+    let guard = engine.lock("k", &options).await.unwrap();
+    store.always(Op::Keep, Order::Fail(common::refused()));
+    let unlock = tokio::spawn(guard.unlock());
+    hand.advance(ms(9900)).await;
+    let error = unlock.await.unwrap().unwrap_err();
+    assert!(error.is_ambiguous(), "the store did not confirm: {error}");
+    assert!(store.is_held("k"), "the minimum is not over");
+    hand.advance(ms(200)).await;
+    assert!(!store.is_held("k"), "nobody waits for the TTL");
+}
+
+#[tokio::test]
+async fn a_lock_that_was_to_run_shorter_is_released_for_as_long_as_it_may_run() {
+    let (hand, store, engine) = setup();
+    let guard = engine.lock("k", &plain().ttl(SECOND * 60)).await.unwrap();
+    store.always(Op::Keep, Order::Fail(common::refused()));
+    store.always(Op::Release, Order::Fail(common::refused()));
+    guard.extend(ms(300)).await.unwrap_err();
+    hand.advance(SECOND * 5).await;
+    assert!(!guard.is_valid(), "the shorter TTL is believed at once");
+    assert!(store.is_held("k"), "the store still runs the longer one");
+    store.always(Op::Release, Order::Obey);
+    hand.advance(SECOND * 3).await;
+    assert!(!store.is_held("k"));
+}
+
+#[tokio::test]
+async fn a_minimum_hold_on_a_session_outlasts_the_maximum_and_the_ttl_of_its_guard() {
+    for options in [plain().max_hold(SECOND), plain().ttl(SECOND).without_renewal()] {
+        let (hand, store, engine) = setup_with(Scripted::session);
+        let guard = engine.lock("k", &options.min_hold(SECOND * 3)).await.unwrap();
+        guard.unlock().await.unwrap();
+        hand.advance(ms(2900)).await;
+        assert!(store.is_held("k"), "the minimum is not over");
+        hand.advance(ms(200)).await;
+        assert!(!store.is_held("k"));
+    }
 }
 
 #[tokio::test]

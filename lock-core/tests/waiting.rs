@@ -60,6 +60,21 @@ async fn a_wait_for_a_held_lock_ends_exactly_and_names_the_holder() {
 }
 
 #[tokio::test]
+async fn counted_attempts_are_made_although_others_of_the_process_wait_for_ever() {
+    let (hand, store, engine) = setup();
+    store.occupy("k", HOUR);
+    let forever = lock(&engine, "k", plain().wait(Wait::Forever));
+    rest(&hand).await;
+    let before = store.calls(Op::Attempt);
+    let counted = lock(&engine, "k", attempts(3));
+    hand.advance(ms(400)).await;
+    assert!(counted.is_finished(), "it does not stand behind the other");
+    assert_eq!(counted.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(store.calls(Op::Attempt) - before, 3);
+    forever.abort();
+}
+
+#[tokio::test]
 async fn a_wait_behind_others_of_the_same_process_ends_exactly() {
     let (hand, store, engine) = setup();
     store.occupy("k", HOUR);

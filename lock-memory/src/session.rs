@@ -6,8 +6,6 @@
 //! with it; the next one starts empty.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -35,6 +33,8 @@ use crate::store::SessionGone;
 use crate::store::SessionId;
 use crate::store::State;
 use crate::store::Tried;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
 use crate::wire::Wire;
 
 #[derive(Debug)]

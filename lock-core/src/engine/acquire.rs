@@ -50,7 +50,8 @@ pub(crate) async fn acquire(
     let began = shared.now();
     let key = request.claim.key.clone();
     let mut seat = None;
-    if pace.waits() && !request.claim.queue {
+    // A counted attempt comes when it is due, whoever else waits here.
+    if pace.waits() && !pace.counts() && !request.claim.queue {
         let mut place = shared.slots.join(&key);
         if let Some(guard) = stand(shared, &request, pace.deadline(), place.turn()).await? {
             return Ok(guard);

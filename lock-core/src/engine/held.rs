@@ -2,12 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
@@ -33,6 +28,11 @@ use crate::Renew;
 use crate::Result;
 use crate::Watch;
 use crate::clock::TimerId;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering;
 
 /// One acquisition, until it is lost or its last guard lets go.
 pub(crate) struct Held {
@@ -129,6 +129,12 @@ impl Held {
         Claim { ttl, ..self.claim.clone() }
     }
 
+    /// The claim to release with: worth repeating for as long as the store may have it.
+    pub(crate) fn release_claim(&self) -> Claim {
+        let ttl = self.state().term.longest_ttl();
+        Claim { ttl, ..self.claim.clone() }
+    }
+
     /// Keeps a hint for evictions armed while the hold lasts.
     pub(crate) fn keep_watch(&self, watch: Watch, hint: Hint) {
         let mut state = self.state();
@@ -196,7 +202,7 @@ impl Held {
     pub(super) fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
         let watch = self.retire();
-        let (shared, claim) = (self.shared.clone(), self.keep_claim());
+        let (shared, claim) = (self.shared.clone(), self.release_claim());
         self.shared.executor.spawn_debt(async move {
             // Disarmed and logged here because both may block, and the clock thread must not.
             drop(watch);

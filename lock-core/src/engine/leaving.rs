@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::call::Call;
@@ -19,6 +18,7 @@ use crate::Handle;
 use crate::LeaseKind;
 use crate::Loss;
 use crate::Result;
+use crate::sync::atomic::Ordering;
 
 /// What a guard finds when it lets go.
 enum Leaving {
@@ -62,7 +62,7 @@ impl Held {
     pub(crate) fn release_in_background(self: &Arc<Self>) {
         match self.leave() {
             Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.keep_claim()),
+            Leaving::Last => self.shared.release_later(self.release_claim()),
             Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
             Leaving::Linger(_) => {
                 self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
@@ -83,6 +83,7 @@ impl Held {
             return Leaving::Shared;
         }
         if linger && self.keeps_to_the_end() {
+            state.term.outlive_its_guards();
             return Leaving::Linger(left);
         }
         state.term.finish(Phase::Released);
@@ -114,7 +115,7 @@ impl Held {
             }
             if held.state().term.finish(Phase::Released) {
                 drop(held.retire());
-                held.shared.release_later(held.keep_claim());
+                held.shared.release_later(held.release_claim());
             }
         });
     }

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
 
@@ -16,6 +14,8 @@ use crate::LockKey;
 use crate::Mode;
 use crate::Owner;
 use crate::Result;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
 
 /// The holds of explicit owners.
 #[derive(Debug, Default)]

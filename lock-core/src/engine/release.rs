@@ -30,7 +30,7 @@ pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
         Ok(Release::Released) => Ok(()),
         Ok(Release::NotHeld) => Err(not_held_any_more()),
         Err(error) => {
-            shared.release_later(held.keep_claim());
+            shared.release_later(held.release_claim());
             Err(unconfirmed(&error))
         }
     }
@@ -103,15 +103,25 @@ fn patience(shared: &Shared, ttl: Duration) -> Duration {
     }
 }
 
-/// Shortens the lease of a hold that is over for its guards to what its minimum hold leaves.
+/// Shortens the lease of a hold that is over for its guards to what its minimum hold leaves. If the
+/// store does not confirm that, it is released in the background when the minimum is over.
 pub(crate) async fn shorten(held: Arc<Held>) -> Result<()> {
     let shared = held.shared();
     // A renewal on its way would lengthen the lease again if it came second.
     held.keep_is_over().await;
-    let kept = shared.repeated("unlock", || keep_for_the_minimum(&held)).await?;
-    match shared.expect_answers(kept, 1)?[..] {
-        [Kept::Renewed { .. }] => Ok(()),
-        _ => Err(not_held_any_more()),
+    let kept = shared.repeated("unlock", || keep_for_the_minimum(&held)).await;
+    match kept.and_then(|kept| shared.expect_answers(kept, 1)).as_deref() {
+        Ok([Kept::Renewed { .. }]) => Ok(()),
+        Ok(_) => Err(not_held_any_more()),
+        Err(error) => {
+            let minimum = shared.clock().sleep(held.min_hold_left(shared.now()));
+            let release = release_surely(shared.clone(), held.release_claim());
+            shared.executor.spawn_debt(async move {
+                minimum.await;
+                release.await;
+            });
+            Err(unconfirmed(error))
+        }
     }
 }
 

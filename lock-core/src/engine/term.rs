@@ -44,6 +44,8 @@ pub(crate) struct Term {
     keeping: bool,
     /// Another renewal was asked for while one was on its way.
     keep_again: bool,
+    /// The longest TTL that was ever asked for: the store may still run it.
+    longest: Duration,
 }
 
 /// What an instant brings.
@@ -64,8 +66,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 impl Term {
     pub(crate) fn new(lease: Lease, terms: Terms) -> Self {
-        let (phase, keep_at) = (Phase::Held, lease.keep_at());
-        Self { phase, lease, terms, keep_at, keeping: false, keep_again: false }
+        let (phase, keep_at, longest) = (Phase::Held, lease.keep_at(), terms.ttl);
+        Self { phase, lease, terms, keep_at, keeping: false, keep_again: false, longest }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -74,6 +76,10 @@ impl Term {
 
     pub(crate) fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    pub(crate) fn longest_ttl(&self) -> Duration {
+        self.longest
     }
 
     pub(crate) fn granted(&self) -> Duration {
@@ -180,11 +186,18 @@ impl Term {
             self.lease = shorter;
         }
         self.terms.ttl = ttl;
+        self.longest = self.longest.max(ttl);
     }
 
     /// Moves the end that does not depend on the store.
     pub(crate) fn set_end(&mut self, end: BootInstant) {
         self.terms.end = end;
+    }
+
+    /// Lifts the ends that were set for its guards: a minimum hold outlasts them.
+    pub(crate) fn outlive_its_guards(&mut self) {
+        self.terms.end = BootInstant::FAR;
+        self.terms.last = BootInstant::FAR;
     }
 
     /// Ends the hold; false if it had ended before.
