@@ -57,8 +57,9 @@ impl Steps {
         profile.permits = profile.shared;
         profile.wakeup = Wakeup::Push;
         profile.watches_holders = true;
-        // As on a store that pushes, polling is only the last resort.
-        let pause = Duration::from_secs(3);
+        // As on a store that pushes, polling is only the last resort: so seldom that no look makes good by
+        // chance what a flaw does to hints.
+        let pause = Duration::from_secs(20);
         profile.poll = PollPlan { first: pause, eager: Duration::ZERO, max: pause };
         if flaw == Some(Flaw::BatchOfOne) {
             profile.batch = 1;
