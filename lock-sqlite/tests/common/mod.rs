@@ -1,5 +1,7 @@
 //! What the tests share.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
