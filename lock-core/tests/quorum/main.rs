@@ -6,6 +6,7 @@ mod fence;
 mod forming;
 mod keeping;
 mod looking;
+mod outage;
 mod readmission;
 mod rig;
 mod splitting;
