@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -45,9 +46,13 @@ pub struct Tap {
     inner: SharedBackend,
     weather: watch::Sender<Weather>,
     deaf: AtomicBool,
+    armed: Mutex<Vec<Armed>>,
     calls: Mutex<Vec<Call>>,
     busy: AtomicU64,
 }
+
+/// A hint that is armed, and what keeps it so.
+type Armed = (Hint, Weak<Mutex<Option<Watch>>>);
 
 /// One call that went through a [`Tap`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +68,25 @@ impl Tap {
     /// Wraps `inner`.
     pub fn new(inner: SharedBackend) -> Self {
         let (weather, deaf) = (watch::Sender::new(Weather::Fair), AtomicBool::new(false));
-        Self { inner, weather, deaf, calls: Mutex::default(), busy: AtomicU64::new(0) }
+        let (armed, calls) = (Mutex::default(), Mutex::default());
+        Self { inner, weather, deaf, armed, calls, busy: AtomicU64::new(0) }
     }
 
     /// Drops all hints from now on, as a store whose push messages are lost.
     pub fn drop_hints(&self) {
         self.deaf.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends all subscriptions to hints that are armed now, as a store does that has forgotten what
+    /// happened since, or a connection that breaks.
+    pub fn break_hints(&self) {
+        let armed = std::mem::take(&mut *self.armed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (hint, watch) in armed {
+            if let Some(watch) = watch.upgrade() {
+                drop(watch.lock().unwrap_or_else(PoisonError::into_inner).take());
+                hint.broken();
+            }
+        }
     }
 
     /// Returns the calls so far and forgets them.
@@ -180,7 +198,12 @@ impl Backend for Tap {
         if self.deaf.load(Ordering::SeqCst) {
             return Ok(Watch::none());
         }
-        self.carry("watch", 1, self.inner.watch(claim, reason, hint)).await
+        let watch = self.inner.watch(claim, reason, hint.clone());
+        let watch = Arc::new(Mutex::new(Some(self.carry("watch", 1, watch).await?)));
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        armed.retain(|(_, watch)| watch.strong_count() > 0);
+        armed.push((hint, Arc::downgrade(&watch)));
+        Ok(Watch::new(watch))
     }
 
     async fn close(&self) -> Result<()> {

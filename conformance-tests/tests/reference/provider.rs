@@ -48,7 +48,7 @@ impl FlawedProvider {
             Flaw::MinHoldIgnored => options.min_hold = Duration::ZERO,
             Flaw::OwnerIgnored => options.owner = None,
             Flaw::OwnerForAll => options.owner = Some("everybody".into()),
-            Flaw::ModesIgnored => options.mode = Mode::Exclusive,
+            Flaw::ModesIgnored | Flaw::AllExclusive => options.mode = Mode::Exclusive,
             _ => options.wait = options.wait.map(|wait| self.wait(wait)),
         }
         options
