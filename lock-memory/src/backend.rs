@@ -103,16 +103,18 @@ impl Backend for Memory {
 /// Locks that each have a TTL in the store.
 impl Inner {
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
-        let lease = Lease { since: self.wire.now(), ttl: self.ttl(claim) };
+        let (sent, ttl) = (self.wire.sent(), self.ttl(claim));
         let tried = self.wire.call(Call::Attempt, |state, now| {
-            state.attempt(now, claim, Anchor::Until(now.at + lease.ttl))
+            let lease = Lease { since: sent.unwrap_or(now.at), ttl };
+            Ok(state.attempt(now, claim, Anchor::Until(now.at + ttl))?.with_lease(lease))
         });
-        Ok(tried.await??.with_lease(lease))
+        tried.await?
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
-        let since = self.wire.now();
+        let sent = self.wire.sent();
         let keep = self.wire.call(Call::Keep, |state, now| {
+            let since = sent.unwrap_or(now.at);
             let fates = claims.iter().map(|claim| {
                 let lease = Lease { since, ttl: self.ttl(claim) };
                 state.keep(now, claim, Anchor::Until(now.at + lease.ttl)).with_lease(lease)

@@ -119,7 +119,7 @@ pub(crate) struct Now<'a> {
 }
 
 impl Now<'_> {
-    fn micros(self) -> u64 {
+    pub(crate) fn micros(self) -> u64 {
         self.clock.unix_micros()
     }
 }
@@ -127,7 +127,7 @@ impl Now<'_> {
 /// What the server knows.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    records: HashMap<LockKey, Record>,
+    records: HashMap<LockKey, Record, foldhash::fast::RandomState>,
     sessions: Sessions,
     /// Hints to give once the mutex is free.
     bells: Vec<Bell>,
@@ -141,7 +141,7 @@ impl State {
     pub(crate) fn attempt(&mut self, now: Now<'_>, claim: &Claim, anchor: Anchor) -> Result<Tried> {
         let view = View { now: now.at, sessions: &self.sessions };
         if let Some(record) = self.records.get_mut(&claim.key) {
-            return record.attempt(view, now.micros(), claim, anchor, &mut self.bells);
+            return record.attempt(view, now, claim, anchor, &mut self.bells);
         }
         if self.records.len() >= self.purge_at.max(CROWDED) {
             self.purge(now);
@@ -149,7 +149,7 @@ impl State {
         }
         let view = View { now: now.at, sessions: &self.sessions };
         let record = self.records.entry(claim.key.clone()).or_default();
-        record.attempt(view, now.micros(), claim, anchor, &mut self.bells)
+        record.attempt(view, now, claim, anchor, &mut self.bells)
     }
 
     pub(crate) fn keep(&mut self, now: Now<'_>, claim: &Claim, anchor: Anchor) -> Fate {

@@ -81,6 +81,11 @@ impl Wire {
         self.store.clock().now()
     }
 
+    /// When a request leaves; `None` if nothing hinders it, for then it arrives the same instant.
+    pub(crate) fn sent(&self) -> Option<BootInstant> {
+        self.hindered.load(Ordering::Acquire).then(|| self.now())
+    }
+
     /// Carries out one step of the store as `call`, unless a fault prevents it.
     ///
     /// # Cancel safety

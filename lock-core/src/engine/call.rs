@@ -1,33 +1,43 @@
 //! Requests that outlive their caller.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
-use super::Shared;
 use super::background::Debt;
+use super::background::Debts;
+use super::held::Held;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A request polled in its caller's task, that goes on in the background if the caller is dropped.
+/// A request for a hold, polled in its caller's task, that goes on in the background if the caller is
+/// dropped.
 ///
-/// A shutdown waits for it. So a connection is never left with half a reply, and what the future does afterwards (its
-/// bookkeeping) is always done.
+/// A shutdown waits for it. So a connection is never left with half a reply, and what the future does
+/// afterwards (its bookkeeping) is always done.
 pub(crate) struct Call<T: Send + 'static> {
-    shared: Arc<Shared>,
     future: Option<Boxed<T>>,
-    _debt: Debt,
+    debt: Debt<Holder>,
+}
+
+/// A hold, as the way to the debts of its engine.
+struct Holder(Arc<Held>);
+
+impl Deref for Holder {
+    type Target = Debts;
+
+    fn deref(&self) -> &Debts {
+        self.0.shared().executor.debts()
+    }
 }
 
 impl<T: Send + 'static> Call<T> {
-    pub(crate) fn new(
-        shared: &Arc<Shared>,
-        future: impl Future<Output = T> + Send + 'static,
-    ) -> Self {
-        let (shared, debt) = (shared.clone(), shared.executor.owe());
-        Self { shared, future: Some(Box::pin(future)), _debt: debt }
+    pub(crate) fn new(held: &Arc<Held>, future: impl Future<Output = T> + Send + 'static) -> Self {
+        let debt = Debt::new(Holder(held.clone()));
+        Self { future: Some(Box::pin(future)), debt }
     }
 }
 
@@ -45,7 +55,8 @@ impl<T: Send + 'static> Future for Call<T> {
 impl<T: Send + 'static> Drop for Call<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            self.shared.executor.spawn_debt(async move { drop(future.await) });
+            let Holder(held) = self.debt.to();
+            held.shared().executor.spawn_debt(async move { drop(future.await) });
         }
     }
 }

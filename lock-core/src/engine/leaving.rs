@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::call::Call;
 use super::held::Held;
 use super::held::lost;
@@ -25,23 +27,26 @@ enum Leaving {
     /// Other guards still hold.
     Shared,
     Lost(Loss),
-    Last,
+    /// The last guard, which let go at that instant.
+    Last(BootInstant),
     /// The last guard, but the lock has to stay taken for so long.
     Linger(Duration),
 }
 
 impl Held {
     /// Lets one guard go and tells what came of it.
-    #[tracing::instrument(
-        level = "debug",
-        skip_all,
-        fields(backend = self.shared.profile.name, key = self.key(), fence = self.fence.get())
-    )]
     pub(crate) async fn unlock(self: &Arc<Self>) -> Result<()> {
+        let backend = self.shared.profile.name;
+        let fence = self.fence.get();
+        let span = tracing::debug_span!("unlock", backend, key = self.key(), fence);
+        self.unlock_in().instrument(span).await
+    }
+
+    async fn unlock_in(self: &Arc<Self>) -> Result<()> {
         let outcome = match self.leave() {
             Leaving::Shared => Ok(()),
             Leaving::Lost(loss) => Err(lost(loss)),
-            Leaving::Last => Call::new(&self.shared, release_now(self.clone())).await,
+            Leaving::Last(now) => Call::new(self, release_now(self.clone(), now)).await,
             Leaving::Linger(left) => self.linger(left).await,
         };
         outcome.map_err(|error| self.stamp(error, "unlock"))
@@ -55,7 +60,7 @@ impl Held {
     pub(crate) fn release_in_background(self: &Arc<Self>) {
         match self.leave() {
             Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.keep_claim()),
+            Leaving::Last(_) => self.shared.release_later(self.keep_claim()),
             Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
             Leaving::Linger(_) => {
                 self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
@@ -80,8 +85,8 @@ impl Held {
         }
         state.term.finish(Phase::Released);
         drop(state);
-        drop(self.retire());
-        if linger { Leaving::Linger(left) } else { Leaving::Last }
+        drop(self.retire(now));
+        if linger { Leaving::Linger(left) } else { Leaving::Last(now) }
     }
 
     /// Whether a minimum hold needs this process, because the lock ends with its session.
@@ -94,7 +99,7 @@ impl Held {
             self.release_after(left);
             return Ok(());
         }
-        Call::new(&self.shared, shorten(self.clone())).await
+        Call::new(self, shorten(self.clone())).await
     }
 
     fn release_after(self: &Arc<Self>, left: Duration) {
@@ -106,7 +111,7 @@ impl Held {
                 () = held.is_over() => return,
             }
             if held.state().term.finish(Phase::Released) {
-                drop(held.retire());
+                drop(held.retire(held.now()));
                 held.shared.release_later(held.keep_claim());
             }
         });
@@ -116,7 +121,8 @@ impl Held {
     ///
     /// A minimum hold that nobody guards any more goes on, for the shutdown waits for it.
     pub(crate) fn close(self: &Arc<Self>) {
-        let minimum_left = !self.min_hold_left(self.now()).is_zero();
+        let now = self.now();
+        let minimum_left = !self.min_hold_left(now).is_zero();
         let unguarded = self.guards.load(Ordering::Acquire) == 0;
         if unguarded && minimum_left && self.keeps_to_the_end() {
             return;
@@ -125,7 +131,7 @@ impl Held {
             return;
         }
         if minimum_left && !self.keeps_to_the_end() {
-            drop(self.retire());
+            drop(self.retire(now));
             self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
         } else {
             self.lost(Loss::Closed);
@@ -146,7 +152,8 @@ impl Held {
     }
 
     fn leave_detached(&self) -> Result<()> {
-        let mut state = self.live(self.now()).map_err(lost)?;
+        let now = self.now();
+        let mut state = self.live(now).map_err(lost)?;
         // In one step, so that nobody enters a hold that is about to leave.
         if self.guards.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_err() {
             let message = "the lock is shared with other guards of its owner: release them first";
@@ -154,7 +161,7 @@ impl Held {
         }
         state.term.finish(Phase::Released);
         drop(state);
-        drop(self.retire());
+        drop(self.retire(now));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The one implementation of [`LockProvider`](crate::LockProvider): all that is the same on every store.
 //!
 //! A lock call is an [`acquire`], which ends in a [`held::Held`]; its renewals are the [`keeper`]'s,
-//! its deadlines the clock thread's, its end is in [`leaving`] and [`release`]. What no caller waits
+//! its deadlines the clock thread's by the [`register`], its end is in [`leaving`] and [`release`]. What no caller waits
 //! for runs in the [`background`]. Everything decided by time is pure: [`term`], [`pace`].
 
 mod acquire;
@@ -17,6 +17,7 @@ mod pending;
 mod place;
 mod provider;
 mod reentry;
+mod register;
 mod release;
 mod request;
 mod shared;
@@ -84,7 +85,7 @@ impl fmt::Debug for Engine {
         f.debug_struct("Engine")
             .field("backend", &self.0.profile.name)
             .field("prefix", &self.0.options.prefix)
-            .field("keeper", &self.0.keeper)
+            .field("register", &self.0.register)
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Shared;
-use super::keeper::Seat;
+use super::register::Seat;
 use super::waiters::Waiter;
 use crate::BootInstant;
 use crate::Claim;
@@ -21,6 +21,7 @@ pub(crate) struct Place {
     waiter: Arc<Waiter>,
     /// How long the place lives unrefreshed: on a session no longer than that.
     ttl: Duration,
+    seat: Seat,
     state: Mutex<State>,
 }
 
@@ -32,14 +33,11 @@ struct State {
 }
 
 impl Place {
-    fn new(shared: &Shared, claim: Claim, waiter: Arc<Waiter>) -> Self {
-        let ttl = match shared.profile.lease {
+    fn ttl(shared: &Shared, claim: &Claim) -> Duration {
+        match shared.profile.lease {
             LeaseKind::PerLock => claim.place_ttl(),
             LeaseKind::Session => claim.place_ttl().min(shared.profile.ttl_min),
-        };
-        let now = shared.now();
-        let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
-        Self { claim, waiter, ttl, state: Mutex::new(state) }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,19 +85,25 @@ impl Place {
 /// A place while the keeper looks after it.
 pub(crate) struct InLine {
     shared: Arc<Shared>,
-    seat: Seat,
+    place: Arc<Place>,
 }
 
 impl InLine {
     pub(crate) fn new(shared: &Arc<Shared>, claim: &Claim, waiter: &Arc<Waiter>) -> Self {
-        let place = Arc::new(Place::new(shared, claim.clone(), waiter.clone()));
-        let seat = shared.keeper.add_place(shared, &place);
-        Self { shared: shared.clone(), seat }
+        let ttl = Place::ttl(shared, claim);
+        let now = shared.now();
+        let make = |seat| {
+            let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
+            let (claim, waiter) = (claim.clone(), waiter.clone());
+            Arc::new(Place { claim, waiter, ttl, seat, state: Mutex::new(state) })
+        };
+        let place = shared.register.enter(shared, Some(now + ttl / 3), BootInstant::FAR, make);
+        Self { shared: shared.clone(), place }
     }
 }
 
 impl Drop for InLine {
     fn drop(&mut self) {
-        self.shared.keeper.remove(self.seat);
+        self.shared.register.leave(self.place.seat);
     }
 }

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tracing::Instrument as _;
+use tracing::Span;
+use tracing::field;
 
 use super::Engine;
 use super::acquire::acquire;
 use super::release::release_patiently;
-use super::request::Request;
+use super::request;
 use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
@@ -116,22 +119,30 @@ impl LockProvider for Engine {
 }
 
 impl Engine {
-    #[tracing::instrument(
-        name = "lock",
-        level = "debug",
-        skip_all,
-        fields(backend = self.0.profile.name, key, owner, fence)
-    )]
+    /// By hand what `tracing::instrument` does: it would double the size of the future, which every lock
+    /// call allocates.
     async fn acquire(&self, key: &str, options: &LockOptions, wait: &Wait) -> Result<TryLock> {
+        let backend = self.0.profile.name;
+        let (owner, fence) = (field::Empty, field::Empty);
+        let span = tracing::debug_span!("lock", backend, key, owner, fence);
+        self.acquire_in(&span, key, options, wait).instrument(span.clone()).await
+    }
+
+    async fn acquire_in(
+        &self,
+        span: &Span,
+        key: &str,
+        options: &LockOptions,
+        wait: &Wait,
+    ) -> Result<TryLock> {
         // No time at all would not even do for the answer to one attempt.
         let none = *wait == Wait::For(Duration::ZERO);
         let wait = if none { &Wait::Never } else { wait };
         let waits = *wait != Wait::Never;
-        let request = Request::parse(&self.0, key, options, waits)?;
+        let claim = request::claim(&self.0, key, options, waits)?;
         self.0.check_open()?;
-        let span = tracing::Span::current();
-        span.record("key", key).record("owner", request.claim.owner.as_str());
-        let outcome = acquire(&self.0, request, wait).await?;
+        span.record("owner", claim.owner.as_str());
+        let outcome = acquire(&self.0, claim, options, wait).await?;
         if let TryLock::Acquired(guard) = &outcome {
             span.record("fence", guard.fence().get());
         }
@@ -164,7 +175,7 @@ impl Engine {
     async fn release_handle(&self, handle: &Handle) -> Result<()> {
         self.0.check_open()?;
         let claim = self.claim_of(handle, self.0.options.ttl)?;
-        match release_patiently(&self.0, &claim).await? {
+        match release_patiently(&self.0, &claim, self.0.now()).await? {
             Release::Released => Ok(()),
             Release::NotHeld => Err(not_held()),
         }
