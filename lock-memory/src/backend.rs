@@ -84,8 +84,8 @@ impl Backend for Memory {
     async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
         let store = self.0.wire.store();
         let bell = self.0.wire.bell(hint);
-        let armed = self.0.wire.call(Call::Watch, |state, now| {
-            let id = state.arm(now, claim, bell);
+        let armed = self.0.wire.call_timeless(Call::Watch, |state| {
+            let id = state.arm(claim, bell);
             Armed { store: store.clone(), key: claim.key.clone(), id }
         });
         Ok(Watch::new(armed.await?))

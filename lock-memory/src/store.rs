@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Carries out a step that need not know the time.
-    fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
         let (out, bells) = {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
             (step(&mut state), std::mem::take(&mut state.bells))
@@ -310,11 +310,15 @@ impl State {
 
 /// Hints.
 impl State {
-    pub(crate) fn arm(&mut self, now: Now<'_>, claim: &Claim, bell: Bell) -> u64 {
-        let view = View { now: now.at, sessions: &self.sessions };
+    /// Arms a hint. The time is not asked for: what a dead holder is taken for here, its next attempt puts
+    /// right.
+    pub(crate) fn arm(&mut self, claim: &Claim, bell: Bell) -> u64 {
         self.watchers += 1;
-        let record = self.records.entry(claim.key.clone()).or_default();
-        let holds = record.holds(view, |held| held.token == claim.token);
+        let record = match self.records.get_mut(&claim.key) {
+            Some(record) => record,
+            None => self.records.entry(claim.key.clone()).or_default(),
+        };
+        let holds = record.holders.iter().any(|held| held.token == claim.token);
         record.watchers.arm(self.watchers, claim.token, claim.mode, holds, bell);
         self.watchers
     }

@@ -30,7 +30,6 @@ use crate::LockOptions;
 use crate::Result;
 use crate::Token;
 use crate::TryLock;
-use crate::Wait;
 use crate::Watch;
 use crate::WatchFor;
 
@@ -40,47 +39,11 @@ const ARMING: Duration = Duration::from_secs(1);
 /// Between two tries to arm a hint.
 const REARMING: Duration = Duration::from_millis(100);
 
-/// Acquires what `claim` wants, waiting as `wait` says.
-pub(crate) async fn acquire(
-    shared: &Arc<Shared>,
-    claim: Claim,
-    options: &LockOptions,
-    wait: &Wait,
-) -> Result<TryLock> {
-    // A free key of a fast store is had without waiting: so that a task that takes one after the other
-    // leaves its thread to the rest now and then.
-    tokio::task::coop::consume_budget().await;
-    let began = shared.now();
-    let key = claim.key.clone();
-    let mut call = Acquire {
-        shared,
-        options,
-        pace: shared.pace(wait, began),
-        began,
-        pending: Pending::new(shared, claim),
-        waiting: None,
-        holders: Vec::new(),
-        until: None,
-    };
-    let mut seat = None;
-    if call.pace.waits() && !call.pending.claim().queue {
-        let seat = seat.insert(shared.slots.join(&key));
-        if options.owner.is_some() || !seat.is_at_turn() {
-            // Boxed, as all that is not on the way of a free key: it would make each call's future larger.
-            if let Some(guard) = Box::pin(call.stand(seat.turn())).await? {
-                return Ok(guard);
-            }
-        }
-    }
-    // The seat is left after the call, with all that it may have sent, has ended.
-    call.run().await
-}
-
 /// One lock call on its way.
-struct Acquire<'a> {
+pub(crate) struct Acquire<'a> {
     shared: &'a Arc<Shared>,
     options: &'a LockOptions,
-    pace: Pace,
+    pace: &'a mut Pace,
     began: BootInstant,
     pending: Pending<'a>,
     waiting: Option<Box<Contention>>,
@@ -121,7 +84,39 @@ impl Contention {
     }
 }
 
-impl Acquire<'_> {
+impl<'a> Acquire<'a> {
+    pub(crate) fn new(
+        shared: &'a Arc<Shared>,
+        claim: Claim,
+        options: &'a LockOptions,
+        pace: &'a mut Pace,
+        began: BootInstant,
+    ) -> Self {
+        let pending = Pending::new(shared, claim);
+        let (waiting, holders, until) = (None, Vec::new(), None);
+        Self { shared, options, pace, began, pending, waiting, holders, until }
+    }
+
+    /// Acquires what the claim wants, with the patience that is left.
+    ///
+    /// What is not on the way of a free key is boxed: it would make the future of each call larger.
+    pub(crate) async fn acquire(&mut self) -> Result<TryLock> {
+        // A free key of a fast store is had without waiting: so that a task that takes one after the
+        // other leaves its thread to the rest now and then.
+        tokio::task::coop::consume_budget().await;
+        if !self.pace.waits() || self.pending.claim().queue {
+            return self.run().await;
+        }
+        // Left after the attempts, with all that they may have sent, have ended.
+        let mut seat = self.shared.slots.join(&self.pending.claim().key);
+        if self.options.owner.is_some() || !seat.is_at_turn() {
+            if let Some(guard) = Box::pin(self.stand(seat.turn())).await? {
+                return Ok(guard);
+            }
+        }
+        self.run().await
+    }
+
     /// Stands in the local line until it is this call's turn, or its owner can enter what it holds.
     async fn stand(&mut self, turn: impl Future<Output = ()>) -> Result<Option<TryLock>> {
         tokio::pin!(turn);
@@ -259,8 +254,9 @@ impl Acquire<'_> {
     async fn arm(&mut self) {
         let claim = self.pending.claim().clone();
         let counts = self.pace.counts();
-        let contention =
-            self.waiting.get_or_insert_with(|| Contention::new(self.shared, &claim, !counts).into());
+        let contention = self
+            .waiting
+            .get_or_insert_with(|| Contention::new(self.shared, &claim, !counts).into());
         let hint = contention.renew(self.shared.now());
         let arming = self.shared.backend.watch(&claim, WatchFor::Release, hint);
         let arming = self.shared.limited_to(ARMING, "watch", arming);

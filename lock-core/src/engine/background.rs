@@ -68,8 +68,9 @@ impl Executor {
         });
     }
 
-    pub(crate) fn debts(&self) -> &Debts {
-        &self.debts
+    /// Returns how many debts are unpaid.
+    pub(crate) fn debts(&self) -> usize {
+        self.debts.unpaid.load(Ordering::SeqCst)
     }
 
     /// Completes when no debt is unpaid.
@@ -79,7 +80,7 @@ impl Executor {
             let paid = self.debts.paid.notified();
             tokio::pin!(paid);
             paid.as_mut().enable();
-            if self.debts.unpaid() == 0 {
+            if self.debts() == 0 {
                 return;
             }
             paid.await;
@@ -104,26 +105,14 @@ pub(crate) struct Debts {
     paid: Notify,
 }
 
-impl Debts {
-    /// Returns how many are unpaid.
-    pub(crate) fn unpaid(&self) -> usize {
-        self.unpaid.load(Ordering::SeqCst)
-    }
-}
-
 /// Counts one debt until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Debt<D: Deref<Target = Debts>>(D);
 
 impl<D: Deref<Target = Debts>> Debt<D> {
-    pub(crate) fn new(debts: D) -> Self {
+    fn new(debts: D) -> Self {
         debts.unpaid.fetch_add(1, Ordering::SeqCst);
         Self(debts)
-    }
-
-    /// Returns the way to the debts that it was counted with.
-    pub(crate) fn to(&self) -> &D {
-        &self.0
     }
 }
 

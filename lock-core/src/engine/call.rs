@@ -1,47 +1,36 @@
 //! Requests that outlive their caller.
 
 use std::future::Future;
-use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
+use super::Shared;
 use super::background::Debt;
 use super::background::Debts;
-use super::held::Held;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A request for a hold, polled in its caller's task, that goes on in the background if the caller is
-/// dropped.
+/// A request polled in its caller's task, that goes on in the background if the caller is dropped.
 ///
 /// A shutdown waits for it. So a connection is never left with half a reply, and what the future does
 /// afterwards (its bookkeeping) is always done.
-pub(crate) struct Call<T: Send + 'static> {
+pub(crate) struct Call<'a, T: Send + 'static> {
+    shared: &'a Shared,
     future: Option<Boxed<T>>,
-    debt: Debt<Holder>,
+    _debt: Debt<&'a Debts>,
 }
 
-/// A hold, as the way to the debts of its engine.
-struct Holder(Arc<Held>);
-
-impl Deref for Holder {
-    type Target = Debts;
-
-    fn deref(&self) -> &Debts {
-        self.0.shared().executor.debts()
+impl<'a, T: Send + 'static> Call<'a, T> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Self {
+        Self { shared, future: Some(Box::pin(future)), _debt: shared.executor.owe() }
     }
 }
 
-impl<T: Send + 'static> Call<T> {
-    pub(crate) fn new(held: &Arc<Held>, future: impl Future<Output = T> + Send + 'static) -> Self {
-        let debt = Debt::new(Holder(held.clone()));
-        Self { future: Some(Box::pin(future)), debt }
-    }
-}
-
-impl<T: Send + 'static> Future for Call<T> {
+impl<T: Send + 'static> Future for Call<'_, T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
@@ -52,11 +41,10 @@ impl<T: Send + 'static> Future for Call<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Call<T> {
+impl<T: Send + 'static> Drop for Call<'_, T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
-            let Holder(held) = self.debt.to();
-            held.shared().executor.spawn_debt(async move { drop(future.await) });
+            self.shared.executor.spawn_debt(async move { drop(future.await) });
         }
     }
 }

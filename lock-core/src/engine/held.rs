@@ -68,11 +68,7 @@ pub(crate) struct Opening {
 
 impl Held {
     /// Starts the life of a hold: from here on it is renewed, and its deadlines are watched.
-    pub(crate) fn open(
-        shared: &Arc<Shared>,
-        opening: Opening,
-        options: &LockOptions,
-    ) -> Arc<Self> {
+    pub(crate) fn open(shared: &Arc<Shared>, opening: Opening, options: &LockOptions) -> Arc<Self> {
         let Opening { claim, fence, mut term, now } = opening;
         term.tick(now);
         let keep_at = term.keep_due().map(|(at, _)| at);
@@ -202,7 +198,7 @@ impl Held {
     /// Cleans up after a loss: nothing may stay held for a holder who has given up.
     pub(super) fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
-        let watch = self.retire(self.now());
+        let watch = self.retire(self.state(), self.now());
         let (shared, claim) = (self.shared.clone(), self.keep_claim());
         self.shared.executor.spawn_debt(async move {
             // Disarmed and logged here because both may block, and the clock thread must not.
@@ -215,9 +211,12 @@ impl Held {
 
     /// Takes the hold out of all that looks after it, once it is over, and returns the watch to be
     /// dropped.
-    pub(super) fn retire(&self, now: BootInstant) -> Option<Watch> {
-        let mut state = self.state();
-        let (watch, changed) = (state.watch.take(), state.changed.clone());
+    pub(super) fn retire(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        now: BootInstant,
+    ) -> Option<Watch> {
+        let (watch, changed) = (state.watch.take(), state.changed.take());
         drop(state);
         self.shared.register.leave(self.seat);
         if self.reentrant {
@@ -272,7 +271,7 @@ impl Held {
     pub(crate) async fn extend(self: &Arc<Self>, ttl: Duration) -> Result<()> {
         let ttl = self.shared.parse_ttl(Some(ttl)).map_err(|error| self.stamp(error, "extend"))?;
         let renewal = self.clone().renew_with(ttl);
-        let outcome = Call::new(self, renewal).await;
+        let outcome = Call::new(&self.shared, renewal).await;
         outcome.map_err(|error| self.stamp(error, "extend"))
     }
 

@@ -46,7 +46,7 @@ impl Held {
         let outcome = match self.leave() {
             Leaving::Shared => Ok(()),
             Leaving::Lost(loss) => Err(lost(loss)),
-            Leaving::Last(now) => Call::new(self, release_now(self.clone(), now)).await,
+            Leaving::Last(now) => Call::new(&self.shared, release_now(self.clone(), now)).await,
             Leaving::Linger(left) => self.linger(left).await,
         };
         outcome.map_err(|error| self.stamp(error, "unlock"))
@@ -84,8 +84,7 @@ impl Held {
             return Leaving::Linger(left);
         }
         state.term.finish(Phase::Released);
-        drop(state);
-        drop(self.retire(now));
+        drop(self.retire(state, now));
         if linger { Leaving::Linger(left) } else { Leaving::Last(now) }
     }
 
@@ -99,7 +98,7 @@ impl Held {
             self.release_after(left);
             return Ok(());
         }
-        Call::new(self, shorten(self.clone())).await
+        Call::new(&self.shared, shorten(self.clone())).await
     }
 
     fn release_after(self: &Arc<Self>, left: Duration) {
@@ -110,8 +109,9 @@ impl Held {
                 () = sleep => {}
                 () = held.is_over() => return,
             }
-            if held.state().term.finish(Phase::Released) {
-                drop(held.retire(held.now()));
+            let mut state = held.state();
+            if state.term.finish(Phase::Released) {
+                drop(held.retire(state, held.now()));
                 held.shared.release_later(held.keep_claim());
             }
         });
@@ -127,13 +127,15 @@ impl Held {
         if unguarded && minimum_left && self.keeps_to_the_end() {
             return;
         }
-        if !self.state().term.finish(Phase::Lost(Loss::Closed)) {
+        let mut state = self.state();
+        if !state.term.finish(Phase::Lost(Loss::Closed)) {
             return;
         }
         if minimum_left && !self.keeps_to_the_end() {
-            drop(self.retire(now));
+            drop(self.retire(state, now));
             self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
         } else {
+            drop(state);
             self.lost(Loss::Closed);
         }
     }
@@ -160,8 +162,7 @@ impl Held {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         state.term.finish(Phase::Released);
-        drop(state);
-        drop(self.retire(now));
+        drop(self.retire(state, now));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use tracing::Span;
 use tracing::field;
 
 use super::Engine;
-use super::acquire::acquire;
+use super::acquire::Acquire;
 use super::release::release_patiently;
 use super::request;
 use crate::Claim;
@@ -142,7 +142,9 @@ impl Engine {
         let claim = request::claim(&self.0, key, options, waits)?;
         self.0.check_open()?;
         span.record("owner", claim.owner.as_str());
-        let outcome = acquire(&self.0, claim, options, wait).await?;
+        let now = self.0.now();
+        let pace = &mut self.0.pace(wait, now);
+        let outcome = Acquire::new(&self.0, claim, options, pace, now).acquire().await?;
         if let TryLock::Acquired(guard) = &outcome {
             span.record("fence", guard.fence().get());
         }

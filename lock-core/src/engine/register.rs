@@ -61,7 +61,11 @@ impl Register {
             clock_looks_at: BootInstant::FAR,
             timer: None,
         };
-        Self { state: Mutex::new(state), alarm: Arc::default(), keeper_runs: AtomicBool::new(false) }
+        Self {
+            state: Mutex::new(state),
+            alarm: Arc::default(),
+            keeper_runs: AtomicBool::new(false),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -200,7 +200,7 @@ impl Shared {
             () = self.executor.settled() => true,
             () = self.options.clock.sleep(timeout) => false,
         };
-        let unpaid = self.executor.debts().unpaid();
+        let unpaid = self.executor.debts();
         self.limited_to(timeout.max(Duration::from_secs(1)), "shutdown", self.backend.close())
             .await?;
         if settled {

@@ -29,13 +29,13 @@ struct Slot {
 
 impl Slots {
     /// Takes a place in the line of `key`; the place is left when the seat is dropped.
-    pub(crate) fn join<'a>(&'a self, key: &'a LockKey) -> Seat<'a> {
+    pub(crate) fn join(&self, key: &LockKey) -> Seat<'_> {
         let mut slots = self.lock();
         let slot = slots.entry(key.clone()).or_default();
         slot.users += 1;
         let is_first = slot.users == 1;
         let turn = (!is_first).then(|| slot.turn.get_or_insert_with(no_turn).clone());
-        Seat { slots: self, key, turn, is_at_turn: is_first }
+        Seat { slots: self, key: key.clone(), turn, is_at_turn: is_first }
     }
 
     /// Notes who holds `key`, if anybody stands in line for it.
@@ -76,7 +76,7 @@ fn no_turn() -> Arc<Semaphore> {
 /// A place in a local line.
 pub(crate) struct Seat<'a> {
     slots: &'a Slots,
-    key: &'a LockKey,
+    key: LockKey,
     turn: Option<Arc<Semaphore>>,
     is_at_turn: bool,
 }
@@ -103,7 +103,7 @@ impl Seat<'_> {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.slots.leave(self.key, self.is_at_turn);
+        self.slots.leave(&self.key, self.is_at_turn);
     }
 }
 
