@@ -15,6 +15,7 @@ use super::pending::Flight;
 use super::pending::Pending;
 use super::place::InLine;
 use super::request;
+use super::slots::Seat;
 use super::waiters::Waiting;
 use crate::Attempt;
 use crate::BootInstant;
@@ -50,6 +51,8 @@ pub(crate) struct Acquire<'a> {
     holders: Vec<Holder>,
     /// When the next counted attempt is due, after a hint has brought another forward.
     until: Option<BootInstant>,
+    /// Left after what is pending has been given back: dropped last.
+    seat: Option<Seat<'a>>,
 }
 
 /// What a contender keeps alive while it waits.
@@ -93,8 +96,8 @@ impl<'a> Acquire<'a> {
         began: BootInstant,
     ) -> Self {
         let pending = Pending::new(shared, claim);
-        let (waiting, holders, until) = (None, Vec::new(), None);
-        Self { shared, options, pace, began, pending, waiting, holders, until }
+        let (waiting, holders, until, seat) = (None, Vec::new(), None, None);
+        Self { shared, options, pace, began, pending, waiting, holders, until, seat }
     }
 
     /// Acquires what the claim wants, with the patience that is left.
@@ -107,47 +110,21 @@ impl<'a> Acquire<'a> {
         if !self.pace.waits() || self.pending.claim().queue {
             return self.run().await;
         }
-        // Left after the attempts, with all that they may have sent, have ended.
-        let mut seat = self.shared.slots.join(&self.pending.claim().key);
+        let claim = self.pending.claim();
+        let mut seat = self.shared.slots.join(&claim.key);
         if self.options.owner.is_some() || !seat.is_at_turn() {
-            if let Some(guard) = Box::pin(self.stand(seat.turn())).await? {
+            let deadline = self.pace.deadline();
+            let stand = stand(self.shared, self.options, claim, deadline, seat.turn());
+            if let Some(guard) = Box::pin(stand).await? {
                 return Ok(guard);
             }
         }
+        self.seat = Some(seat);
         self.run().await
     }
 
-    /// Stands in the local line until it is this call's turn, or its owner can enter what it holds.
-    async fn stand(&mut self, turn: impl Future<Output = ()>) -> Result<Option<TryLock>> {
-        tokio::pin!(turn);
-        loop {
-            let changed = self.shared.reentry.changed();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if let Some(guard) = self.reenter()? {
-                return Ok(Some(guard));
-            }
-            tokio::select! {
-                biased;
-                () = &mut turn => return Ok(None),
-                () = self.shared.closing() => return Err(closed()),
-                () = changed, if self.options.owner.is_some() => {}
-                () = self.shared.clock().sleep_until(self.pace.deadline()) => {
-                    self.shared.metrics.timed_out();
-                    return Err(timed_out(self.shared.slots.noted(&self.pending.claim().key)));
-                }
-            }
-        }
-    }
-
-    /// Enters what an explicit owner holds already.
     fn reenter(&self) -> Result<Option<TryLock>> {
-        if self.options.owner.is_none() {
-            return Ok(None);
-        }
-        let claim = self.pending.claim();
-        let held = self.shared.reentry.enter(&claim.key, &claim.owner, claim.mode)?;
-        Ok(held.map(|held| TryLock::Acquired(LockGuard::new(held))))
+        reenter(self.shared, self.options, self.pending.claim())
     }
 
     async fn run(&mut self) -> Result<TryLock> {
@@ -294,6 +271,44 @@ impl<'a> Acquire<'a> {
         }
         timed_out(std::mem::take(&mut self.holders))
     }
+}
+
+/// Stands in the local line until it is this call's turn, or its owner can enter what it holds.
+async fn stand(
+    shared: &Arc<Shared>,
+    options: &LockOptions,
+    claim: &Claim,
+    deadline: BootInstant,
+    turn: impl Future<Output = ()>,
+) -> Result<Option<TryLock>> {
+    tokio::pin!(turn);
+    loop {
+        let changed = shared.reentry.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if let Some(guard) = reenter(shared, options, claim)? {
+            return Ok(Some(guard));
+        }
+        tokio::select! {
+            biased;
+            () = &mut turn => return Ok(None),
+            () = shared.closing() => return Err(closed()),
+            () = changed, if options.owner.is_some() => {}
+            () = shared.clock().sleep_until(deadline) => {
+                shared.metrics.timed_out();
+                return Err(timed_out(shared.slots.noted(&claim.key)));
+            }
+        }
+    }
+}
+
+/// Enters what an explicit owner holds already.
+fn reenter(shared: &Arc<Shared>, options: &LockOptions, claim: &Claim) -> Result<Option<TryLock>> {
+    if options.owner.is_none() {
+        return Ok(None);
+    }
+    let held = shared.reentry.enter(&claim.key, &claim.owner, claim.mode)?;
+    Ok(held.map(|held| TryLock::Acquired(LockGuard::new(held))))
 }
 
 /// Makes the guard, and arms a hint for evictions where the store can tell at no cost.

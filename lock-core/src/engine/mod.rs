@@ -1,8 +1,9 @@
 //! The one implementation of [`LockProvider`](crate::LockProvider): all that is the same on every store.
 //!
-//! A lock call is an [`acquire`], which ends in a [`held::Held`]; its renewals are the [`keeper`]'s,
-//! its deadlines the clock thread's by the [`register`], its end is in [`leaving`] and [`release`]. What no caller waits
-//! for runs in the [`background`]. Everything decided by time is pure: [`term`], [`pace`].
+//! A lock call is an [`acquire`], which ends in a [`held::Held`], entered in the [`register`]; its
+//! renewals are the [`keeper`]'s, its deadlines the clock thread's, its end is in [`leaving`] and
+//! [`release`]. What no caller waits for runs in the [`background`]. Everything decided by time is pure:
+//! [`term`], [`pace`].
 
 mod acquire;
 mod background;
