@@ -48,7 +48,8 @@ use crate::Token;
 /// - **S11** A lease never outlives what [`Lease`] said; renewing never revives the expired.
 /// - **S12** After an error nothing is held that was not held before.
 ///
-/// Calls are dropped only after a time-out; the engine then releases the claim once the call is over.
+/// Calls are dropped only after a time-out ([`watch`](Self::watch) at any time, and made again); the
+/// engine then releases the claim once the call is over.
 /// Closing a connection does not prove that the server will not yet carry out what was sent on it: a
 /// store with a lease per lock bounds that by the TTL, a session store has to rule it out (end the old
 /// session, or compare a mark) before it answers a release with [`Release::NotHeld`].
