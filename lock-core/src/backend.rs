@@ -7,6 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ use crate::sync::atomic::Ordering;
 /// - **S11** A lease never outlives what [`Lease`] said; renewing never revives the expired.
 /// - **S12** After an error nothing is held that was not held before.
 ///
-/// Calls are dropped only after a time-out; the engine then releases the claim once the call is over.
+/// Calls are dropped only after a time-out ([`watch`](Self::watch) at any time, and made again); the
+/// engine then releases the claim once the call is over.
 /// Closing a connection does not prove that the server will not yet carry out what was sent on it: a
 /// store with a lease per lock bounds that by the TTL, a session store has to rule it out (end the old
 /// session, or compare a mark) before it answers a release with [`Release::NotHeld`].
@@ -331,38 +333,84 @@ pub enum WatchFor {
 }
 
 /// A cheap way for a backend to say "look again". It never blocks and may be given from any thread.
-#[derive(Clone, Debug)]
-pub struct Hint {
-    waker: Waker,
-    broken: Arc<AtomicBool>,
+#[derive(Clone)]
+pub struct Hint(Target);
+
+#[derive(Clone)]
+enum Target {
+    Shared(Arc<dyn Hinted>),
+    /// A holder; a hint that somebody forgot must not keep its hold alive.
+    Holder(Weak<dyn Hinted>),
+}
+
+/// What takes hints without a waker of its own.
+pub(crate) trait Hinted: Send + Sync {
+    fn hint(&self);
+    fn broken(&self);
+    fn is_broken(&self) -> bool;
 }
 
 impl Hint {
     /// Makes a hint that wakes `waker`.
     pub fn new(waker: Waker) -> Self {
-        Self { waker, broken: Arc::default() }
+        Self::to(Arc::new(Waking { waker, broken: AtomicBool::new(false) }))
+    }
+
+    pub(crate) fn to(hinted: Arc<dyn Hinted>) -> Self {
+        Self(Target::Shared(hinted))
+    }
+
+    pub(crate) fn to_holder(holder: Weak<dyn Hinted>) -> Self {
+        Self(Target::Holder(holder))
     }
 
     /// Gives the hint. Repeating it is harmless.
     pub fn give(&self) {
-        self.waker.wake_by_ref();
+        self.tell(|hinted| hinted.hint());
     }
 
     /// Gives the hint and says that it is the last: its subscription has broken, and what happened
     /// since is unknown. The engine looks and arms again, at its own pace.
     pub fn broken(&self) {
-        self.broken.store(true, Ordering::Release);
-        self.waker.wake_by_ref();
-    }
-
-    /// What [`is_broken`](Self::is_broken) reads, for one who is to be woken by this hint.
-    pub(crate) fn broken_flag(&self) -> Arc<AtomicBool> {
-        self.broken.clone()
+        self.tell(|hinted| hinted.broken());
     }
 
     /// Tells whether [`broken`](Self::broken) has been said.
     pub fn is_broken(&self) -> bool {
+        self.tell(|hinted| hinted.is_broken()).unwrap_or(false)
+    }
+
+    fn tell<T>(&self, tell: impl FnOnce(&dyn Hinted) -> T) -> Option<T> {
+        match &self.0 {
+            Target::Shared(hinted) => Some(tell(&**hinted)),
+            Target::Holder(holder) => holder.upgrade().map(|holder| tell(&*holder)),
+        }
+    }
+}
+
+struct Waking {
+    waker: Waker,
+    broken: AtomicBool,
+}
+
+impl Hinted for Waking {
+    fn hint(&self) {
+        self.waker.wake_by_ref();
+    }
+
+    fn broken(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+}
+
+impl Debug for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_broken() { "Hint(broken)" } else { "Hint" })
     }
 }
 

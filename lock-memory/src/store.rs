@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// Carries out a step that need not know the time.
-    fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
         let (out, bells) = {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
             (step(&mut state), std::mem::take(&mut state.bells))
@@ -124,7 +124,7 @@ pub(crate) struct Now<'a> {
 }
 
 impl Now<'_> {
-    fn micros(self) -> u64 {
+    pub(crate) fn micros(self) -> u64 {
         self.clock.unix_micros()
     }
 }
@@ -132,7 +132,7 @@ impl Now<'_> {
 /// What the server knows.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    records: HashMap<LockKey, Record>,
+    records: HashMap<LockKey, Record, foldhash::fast::RandomState>,
     sessions: Sessions,
     /// Hints to give once the mutex is free.
     bells: Vec<Bell>,
@@ -148,7 +148,7 @@ impl State {
     pub(crate) fn attempt(&mut self, now: Now<'_>, claim: &Claim, anchor: Anchor) -> Result<Tried> {
         let view = View { now: now.at, sessions: &self.sessions };
         if let Some(record) = self.records.get_mut(&claim.key) {
-            return record.attempt(view, now.micros(), claim, anchor, &mut self.bells);
+            return record.attempt(view, now, claim, anchor, &mut self.bells);
         }
         if self.records.len() >= self.purge_at.max(CROWDED) {
             self.purge(now);
@@ -156,7 +156,7 @@ impl State {
         }
         let view = View { now: now.at, sessions: &self.sessions };
         let record = self.records.entry(claim.key.clone()).or_default();
-        record.attempt(view, now.micros(), claim, anchor, &mut self.bells)
+        record.attempt(view, now, claim, anchor, &mut self.bells)
     }
 
     pub(crate) fn keep(&mut self, now: Now<'_>, claim: &Claim, anchor: Anchor) -> Fate {
@@ -317,11 +317,15 @@ impl State {
 
 /// Hints.
 impl State {
-    pub(crate) fn arm(&mut self, now: Now<'_>, claim: &Claim, bell: Bell) -> u64 {
-        let view = View { now: now.at, sessions: &self.sessions };
+    /// Arms a hint. The time is not asked for: what a dead holder is taken for here, its next attempt puts
+    /// right.
+    pub(crate) fn arm(&mut self, claim: &Claim, bell: Bell) -> u64 {
         self.watchers += 1;
-        let record = self.records.entry(claim.key.clone()).or_default();
-        let holds = record.holds(view, |held| held.token == claim.token);
+        let record = match self.records.get_mut(&claim.key) {
+            Some(record) => record,
+            None => self.records.entry(claim.key.clone()).or_default(),
+        };
+        let holds = record.holders.iter().any(|held| held.token == claim.token);
         record.watchers.arm(self.watchers, claim.token, claim.mode, holds, bell);
         self.watchers
     }

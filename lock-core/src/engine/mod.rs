@@ -1,9 +1,9 @@
 //! The one implementation of [`LockProvider`](crate::LockProvider): all that is the same on every store.
 //!
-//! A lock call is an [`acquire`], which ends in a [`held::Held`]; its renewals are the [`keeper`]'s,
-//! its deadlines the clock thread's, its end is in [`leaving`] and [`release`]. A call for several
-//! keys ([`many`]) is one for each. What no caller waits for runs in the [`background`]. Everything
-//! decided by time is pure: [`term`], [`pace`].
+//! A lock call is an [`acquire`], which ends in a [`held::Held`], entered in the [`register`]; its
+//! renewals are the [`keeper`]'s, its deadlines the clock thread's, its end is in [`leaving`] and
+//! [`release`]. A call for several keys ([`many`]) is one for each. What no caller waits for runs in the
+//! [`background`]. Everything decided by time is pure: [`term`], [`pace`].
 
 mod acquire;
 mod background;
@@ -19,6 +19,7 @@ mod pending;
 mod place;
 mod provider;
 mod reentry;
+mod register;
 mod release;
 mod request;
 mod shared;
@@ -85,7 +86,7 @@ impl fmt::Debug for Engine {
         f.debug_struct("Engine")
             .field("backend", &self.0.profile.name)
             .field("prefix", &self.0.options.prefix)
-            .field("keeper", &self.0.keeper)
+            .field("register", &self.0.register)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Shared;
-use super::keeper::Seat;
+use super::register::Seat;
 use super::waiters::Waiter;
 use crate::BootInstant;
 use crate::Claim;
@@ -24,6 +24,7 @@ pub(crate) struct Place {
     observer: Option<Observer>,
     /// How long the place lives unrefreshed: on a session no longer than that.
     ttl: Duration,
+    seat: Seat,
     state: Mutex<State>,
 }
 
@@ -35,14 +36,11 @@ struct State {
 }
 
 impl Place {
-    fn new(shared: &Shared, claim: Claim, waiter: Arc<Waiter>, observer: Option<Observer>) -> Self {
-        let ttl = match shared.profile.lease {
+    fn ttl(shared: &Shared, claim: &Claim) -> Duration {
+        match shared.profile.lease {
             LeaseKind::PerLock => claim.place_ttl(),
             LeaseKind::Session => claim.place_ttl().min(shared.profile.ttl_min),
-        };
-        let now = shared.now();
-        let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
-        Self { claim, waiter, observer, ttl, state: Mutex::new(state) }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,7 +91,7 @@ impl Place {
 /// A place while the keeper looks after it.
 pub(crate) struct InLine {
     shared: Arc<Shared>,
-    seat: Seat,
+    place: Arc<Place>,
 }
 
 impl InLine {
@@ -103,15 +101,20 @@ impl InLine {
         waiter: &Arc<Waiter>,
         observer: Option<&Observer>,
     ) -> Self {
-        let place = Place::new(shared, claim.clone(), waiter.clone(), observer.cloned());
-        let place = Arc::new(place);
-        let seat = shared.keeper.add_place(shared, &place);
-        Self { shared: shared.clone(), seat }
+        let ttl = Place::ttl(shared, claim);
+        let now = shared.now();
+        let make = |seat| {
+            let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
+            let (claim, waiter, observer) = (claim.clone(), waiter.clone(), observer.cloned());
+            Arc::new(Place { claim, waiter, observer, ttl, seat, state: Mutex::new(state) })
+        };
+        let place = shared.register.enter(shared, Some(now + ttl / 3), BootInstant::FAR, make);
+        Self { shared: shared.clone(), place }
     }
 }
 
 impl Drop for InLine {
     fn drop(&mut self) {
-        self.shared.keeper.remove(self.seat);
+        self.shared.register.leave(self.place.seat);
     }
 }

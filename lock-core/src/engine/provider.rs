@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tracing::Instrument as _;
+use tracing::Span;
+use tracing::field;
 
 use super::Engine;
-use super::acquire::acquire;
+use super::acquire::Acquire;
 use super::pace::Pace;
 use super::release::release_patiently;
-use super::request::Request;
+use super::request;
 use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
@@ -47,7 +50,7 @@ impl LockProvider for Engine {
     }
 
     async fn try_lock(&self, key: &str, options: &LockOptions) -> Result<TryLock> {
-        let outcome = self.acquire(key, options, &mut self.0.pace(&Wait::Never)).await;
+        let outcome = self.acquire(key, options, &mut self.0.pace(&Wait::Never, self.0.now())).await;
         outcome.map_err(|error| self.0.stamp(error, "try_lock", Some(key)))
     }
 
@@ -127,26 +130,35 @@ pub(super) fn acquired(outcome: TryLock) -> Result<LockGuard> {
 impl Engine {
     /// The patience of a call with `options`, from now on.
     pub(super) fn pace(&self, options: &LockOptions) -> Pace {
-        self.0.pace(options.wait.as_ref().unwrap_or(&self.0.options.wait))
+        self.0.pace(options.wait.as_ref().unwrap_or(&self.0.options.wait), self.0.now())
     }
 
-    #[tracing::instrument(
-        name = "lock",
-        level = "debug",
-        skip_all,
-        fields(backend = self.0.profile.name, key, owner, fence)
-    )]
+    /// By hand what `tracing::instrument` does: it would double the size of the future, which every lock
+    /// call allocates.
     pub(super) async fn acquire(
         &self,
         key: &str,
         options: &LockOptions,
         pace: &mut Pace,
     ) -> Result<TryLock> {
-        let request = Request::parse(&self.0, key, options, pace.waits())?;
+        let backend = self.0.profile.name;
+        let (owner, fence) = (field::Empty, field::Empty);
+        let span = tracing::debug_span!("lock", backend, key, owner, fence);
+        self.acquire_in(&span, key, options, pace).instrument(span.clone()).await
+    }
+
+    async fn acquire_in(
+        &self,
+        span: &Span,
+        key: &str,
+        options: &LockOptions,
+        pace: &mut Pace,
+    ) -> Result<TryLock> {
+        let claim = request::claim(&self.0, key, options, pace.waits())?;
         self.0.check_open()?;
-        let span = tracing::Span::current();
-        span.record("key", key).record("owner", request.claim.owner.as_str());
-        let outcome = acquire(&self.0, request, pace).await?;
+        span.record("owner", claim.owner.as_str());
+        let now = self.0.now();
+        let outcome = Acquire::new(&self.0, claim, options, pace, now).acquire().await?;
         if let TryLock::Acquired(guard) = &outcome {
             span.record("fence", guard.fence().get());
         }
@@ -180,7 +192,7 @@ impl Engine {
     async fn release_handle(&self, handle: &Handle) -> Result<()> {
         self.0.check_open()?;
         let claim = self.claim_of(handle, self.0.options.ttl)?;
-        match release_patiently(&self.0, &claim).await? {
+        match release_patiently(&self.0, &claim, self.0.now()).await? {
             Release::Released => Ok(()),
             Release::NotHeld => Err(not_held()),
         }

@@ -6,13 +6,10 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::task::Wake;
-use std::task::Waker;
 
 use super::group::Group;
 use super::group::LOOK;
@@ -23,6 +20,7 @@ use crate::Hint;
 use crate::Result;
 use crate::Watch;
 use crate::WatchFor;
+use crate::backend::Hinted;
 
 impl Group {
     pub(crate) async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
@@ -107,32 +105,27 @@ impl Tower {
 /// What one member rings.
 struct Bell {
     tower: Arc<Tower>,
-    broken: OnceLock<Arc<AtomicBool>>,
-    told: AtomicBool,
+    broken: AtomicBool,
 }
 
 impl Bell {
     fn hang(tower: &Arc<Tower>) -> Hint {
-        let (broken, told) = (OnceLock::new(), AtomicBool::new(false));
-        let bell = Arc::new(Self { tower: tower.clone(), broken, told });
-        let hint = Hint::new(Waker::from(bell.clone()));
-        // Set once, before anybody else has the hint.
-        let _ = bell.broken.set(hint.broken_flag());
-        hint
+        Hint::to(Arc::new(Self { tower: tower.clone(), broken: AtomicBool::new(false) }))
     }
 }
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+impl Hinted for Bell {
+    fn hint(&self) {
+        self.tower.hint.give();
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        let broken = self.broken.get().is_some_and(|broken| broken.load(Ordering::Acquire));
-        if !broken {
-            self.tower.hint.give();
-        } else if !self.told.swap(true, Ordering::AcqRel) {
+    fn broken(&self) {
+        if !self.broken.swap(true, Ordering::AcqRel) {
             self.tower.one_broke();
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 }

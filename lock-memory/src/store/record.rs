@@ -16,6 +16,7 @@ use lock_core::Peek;
 use lock_core::Result;
 use lock_core::Token;
 
+use super::Now;
 use super::outcome::Fate;
 use super::outcome::Own;
 use super::outcome::Tried;
@@ -73,7 +74,7 @@ impl Record {
     pub(super) fn attempt(
         &mut self,
         view: View<'_>,
-        micros: u64,
+        now: Now<'_>,
         claim: &Claim,
         anchor: Anchor,
         bells: &mut Vec<Bell>,
@@ -90,7 +91,7 @@ impl Record {
         if !self.is_turn(view.now, place, claim) {
             return Ok(self.refuse(view, claim, anchor, place));
         }
-        let fence = self.force(micros, claim, anchor)?;
+        let fence = self.force(now.micros(), claim, anchor)?;
         self.watchers.granted(claim.token);
         if let Some(at) = place {
             self.line.remove(at);
