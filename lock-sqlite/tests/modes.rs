@@ -211,6 +211,20 @@ async fn the_dead_stand_in_nobodys_way_and_are_cleared() {
     }
 }
 
+/// Its row says again that it lives, as it does to a process whose clock reading is a little older.
+#[tokio::test]
+async fn a_writer_that_was_counted_dead_has_lost_the_key_for_good() {
+    let directory = Directory::new();
+    let backend = open(&directory.file()).await;
+    let (writer, reader) = (claim_in("exclusive"), claim_in("shared"));
+    acquire(&backend, &writer).await;
+    tamper(&directory, "UPDATE locks SET expires_at = 1");
+    acquire(&backend, &reader).await;
+    tamper(&directory, &format!("UPDATE locks SET expires_at = {}", i64::MAX));
+    assert_eq!(backend.keep(std::slice::from_ref(&writer)).await.unwrap(), [Kept::Gone]);
+    assert_eq!(backend.release(&writer).await.unwrap(), Release::NotHeld);
+}
+
 #[tokio::test]
 async fn a_place_that_nobody_refreshes_ends_in_time_and_the_next_are_told_when() {
     let directory = Directory::new();
@@ -238,6 +252,7 @@ async fn rows_of_other_boots_count_as_their_kind() {
     ahead(&backend, &writer).await;
     tamper(&directory, "UPDATE locks_claims SET boot = 'another' WHERE fence IS NULL");
     acquire(&backend, &claim_in("shared")).await;
+    assert_eq!(count(&directory, "locks_claims WHERE fence IS NULL"), 0);
     tamper(&directory, "UPDATE locks_claims SET boot = 'another'");
     for wanted in ["shared", "exclusive"] {
         let error = backend.attempt(&claim_in(wanted)).await.unwrap_err();

@@ -165,8 +165,8 @@ async fn wait_for(file: &str, mine: Claim) {
         wakes.0.notified().await;
         hints += 1;
     }
-    say(format!("acquired after {hints} hints"));
     backend.release(&mine).await.unwrap();
+    say(format!("acquired after {hints} hints"));
 }
 
 /// Takes the key in `mode` again and again, every other time by a place in line, and counts how often.
@@ -180,8 +180,10 @@ async fn share(file: &str, mode: &str) {
         let mine = if grants % 2 == 0 { in_line(mode) } else { claim_in(mode) };
         acquire_soon(&backend, &mine).await;
         std::fs::write(&own, "").unwrap();
-        let names = || std::fs::read_dir(&inside).unwrap().map(|it| it.unwrap().file_name());
-        let like = names().filter(|name| name.to_str().unwrap().starts_with(mode)).count();
+        // So few names are read in one go.
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let names: Vec<_> = std::fs::read_dir(&inside).unwrap().map(name).collect();
+        let like = names.iter().all(|name| name.to_str().unwrap().starts_with(mode));
         let most = if mode == "exclusive" {
             1
         } else if mode == "shared" {
@@ -189,7 +191,7 @@ async fn share(file: &str, mode: &str) {
         } else {
             2
         };
-        assert!(like == names().count() && like <= most, "{:?}", names().collect::<Vec<_>>());
+        assert!(like && names.len() <= most, "{names:?}");
         std::fs::remove_file(&own).unwrap();
         assert_eq!(backend.release(&mine).await.unwrap(), Release::Released);
         grants += 1;
