@@ -106,8 +106,11 @@ impl Steps {
                 let mut there = slot.holders.iter().chain(&slot.line);
                 !there.any(|other| Some(other.token) == behind)
             }
-            _ if position.is_some() => self.may_go(slot, before, claim.mode),
-            _ => before == 0 && free() && !(stopped && claim.mode != Mode::Exclusive),
+            // Without a place it is the last, and stops for a writer that waits without one too.
+            _ => {
+                let stops = stopped && position.is_none() && claim.mode != Mode::Exclusive;
+                self.may_go(slot, before, claim.mode) && !stops
+            }
         }
     }
 
