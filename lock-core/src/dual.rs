@@ -1,5 +1,6 @@
 //! One lock over two stores, for moving from one to the other without a gap.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::QuorumOptions;
@@ -51,7 +52,7 @@ const BUDGET: Duration = Duration::from_secs(2);
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Dual(Group);
+pub struct Dual(Arc<Group>);
 
 impl Dual {
     /// Makes a lock over both stores, in either order.

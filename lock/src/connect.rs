@@ -82,7 +82,7 @@ impl Plan {
         opened.map_err(|error| error.in_context("connect", self.driver.name, None))
     }
 
-    fn engine_options(&self) -> EngineOptions {
+    pub(crate) fn engine_options(&self) -> EngineOptions {
         let mut options = EngineOptions::new();
         if let Some(prefix) = &self.prefix {
             options = options.prefix(prefix);
@@ -113,7 +113,7 @@ async fn open(
     }
 }
 
-fn late(timeout: Duration) -> Error {
+pub(crate) fn late(timeout: Duration) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the store did not answer within {timeout:?}"))
 }
 

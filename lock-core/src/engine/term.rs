@@ -201,6 +201,7 @@ impl Term {
     pub(crate) fn outlive_its_guards(&mut self) {
         self.terms.end = BootInstant::FAR;
         self.terms.last = BootInstant::FAR;
+        self.run(self.lease);
     }
 
     /// Ends the hold; false if it had ended before.

@@ -52,14 +52,18 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(members: Vec<Member>, kind: Kind, options: QuorumOptions) -> Result<Self> {
+    pub(crate) fn new(
+        members: Vec<Member>,
+        kind: Kind,
+        options: QuorumOptions,
+    ) -> Result<Arc<Self>> {
         let executor = Executor::new(options.background.clone())?;
         let node = |member: Member| {
             let Member { name, backend } = member;
             Arc::new(Node::new(name, backend, options.clock.clone(), kind.out_after_start))
         };
         let nodes = members.into_iter().map(node).collect();
-        Ok(Self { nodes, kind, options, executor })
+        Ok(Arc::new(Self { nodes, kind, options, executor }))
     }
 
     pub(crate) fn profile(&self) -> &Profile {
@@ -144,6 +148,11 @@ impl Group {
         ask: impl Fn(&Arc<Node>) -> Flight<T>,
     ) -> Round<'_, T> {
         Round::new(self, patience, |_, node| Some(ask(node)))
+    }
+
+    /// Does something that nobody waits for.
+    pub(super) fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
+        self.executor.spawn(job);
     }
 
     /// Lets a request that nobody waits for go on, for `patience` at the most.

@@ -12,6 +12,9 @@ use crate::Result;
 use crate::SharedBackend;
 use crate::Wakeup;
 
+/// The smallest TTL: two rounds and what is left after them have to fit in.
+const TTL_MIN: Duration = Duration::from_millis(100);
+
 /// One store of a [`Quorum`](crate::Quorum) or a [`Dual`](crate::Dual), with the name that errors call it by.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -58,6 +61,7 @@ pub(crate) fn check_fence(member: &Member, hint: &str) -> Result<()> {
 pub(crate) fn profile(name: &'static str, members: &[Member], ttl_max: Duration) -> Profile {
     let profiles: Vec<&Profile> = members.iter().map(|member| member.backend.profile()).collect();
     let mut profile = Profile::new(name);
+    profile.ttl_min = TTL_MIN;
     let session = profiles.iter().any(|it| it.lease == LeaseKind::Session);
     profile.lease = if session { LeaseKind::Session } else { LeaseKind::PerLock };
     for one in &profiles {

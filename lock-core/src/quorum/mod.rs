@@ -23,6 +23,7 @@ mod undo;
 mod vote;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::delegate::delegate_to_group;
@@ -42,9 +43,6 @@ use crate::Result;
 
 /// How long a round waits for a member that does not answer, unless it is set.
 const BUDGET: Duration = Duration::from_millis(100);
-
-/// The smallest TTL: two rounds and what is left after them have to fit in.
-const TTL_MIN: Duration = Duration::from_millis(100);
 
 /// A lock over an odd number of independent stores, held while a majority of them holds it.
 ///
@@ -81,7 +79,7 @@ const TTL_MIN: Duration = Duration::from_millis(100);
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Quorum(Group);
+pub struct Quorum(Arc<Group>);
 
 impl Quorum {
     /// Makes a quorum of `members`: backends, with names or without.
@@ -102,8 +100,7 @@ impl Quorum {
             check_fence(member, "a quorum needs members whose fences do")?;
             check_lease(member)?;
         }
-        let mut profile = profile(options.name.unwrap_or("quorum"), &members, options.ttl_max);
-        profile.ttl_min = profile.ttl_min.max(TTL_MIN);
+        let profile = profile(options.name.unwrap_or("quorum"), &members, options.ttl_max);
         let (need, out_after_start) = (members.len() / 2 + 1, Some(profile.ttl_max));
         let kind = Kind { need, profile, budget: BUDGET, out_after_start };
         Group::new(members, kind, options).map(Self)

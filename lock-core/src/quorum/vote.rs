@@ -5,7 +5,7 @@
 //!
 //! **Fence.** Every member draws one inside its step; the highest is the acquisition's, and is written back
 //! until enough members have it. Any later acquisition meets one of these, which draws a higher one.
-//! Members that drew the highest themselves need no second round: it would change nothing there.
+//! If enough of them drew the same, there is no second round: it would change nothing there.
 //!
 //! **Split votes.** When several contenders got some members each and nobody enough, each releases and votes
 //! again after a random pause, some times; then it is for the wait loop.
@@ -145,8 +145,7 @@ impl Group {
         since: BootInstant,
         grants: &[Grant],
     ) -> Result<(Fence, Lease)> {
-        let highest = grants.iter().map(|grant| grant.fence).max();
-        let Some(fence) = highest else { return Err(too_late(Duration::ZERO)) };
+        let fence = self.fence(grants);
         let (mut good, behind): (Vec<Grant>, Vec<Grant>) =
             grants.iter().partition(|grant| grant.fence == fence);
         if good.len() < self.need() {
@@ -161,6 +160,14 @@ impl Group {
             return Err(too_late(left));
         }
         Ok((fence, lease))
+    }
+
+    /// The fence that enough members have already, as those of a repeat; otherwise the highest.
+    fn fence(&self, grants: &[Grant]) -> Fence {
+        let fences = || grants.iter().map(|grant| grant.fence);
+        let shared = |fence: &Fence| fences().filter(|it| it == fence).count() >= self.need();
+        let highest = || fences().max().expect("enough members granted");
+        fences().find(shared).unwrap_or_else(highest)
     }
 
     /// Raises the fence of those who drew a lower one, until enough have it.

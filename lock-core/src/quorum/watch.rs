@@ -1,4 +1,8 @@
-//! Hints: armed at every member that can be reached, given on as soon as one comes.
+//! Hints: armed at every member that can be reached, and given on when there is something to be had.
+//!
+//! A release at one member may be no more than a contender that takes its grants back. If that woke all who
+//! wait, each would try, take its own grants back and wake the others, without end. So a hint is looked into
+//! before it is given on: a look wakes nobody.
 //!
 //! Whoever holds does so at `need` members and is released there, so hints from all but `block - 1` of them
 //! miss nobody. With fewer the hint is broken, and the engine looks and arms anew.
@@ -7,7 +11,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -17,14 +23,26 @@ use super::node::Flight;
 use super::round::Round;
 use crate::Claim;
 use crate::Hint;
+use crate::Peek;
 use crate::Result;
 use crate::Watch;
 use crate::WatchFor;
 use crate::backend::Hinted;
 
 impl Group {
-    pub(crate) async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
-        let tower = Arc::new(Tower { hint, broken: AtomicUsize::new(0), block: self.block() });
+    pub(crate) async fn watch(
+        self: &Arc<Self>,
+        claim: &Claim,
+        reason: WatchFor,
+        hint: Hint,
+    ) -> Result<Watch> {
+        let scout = (reason == WatchFor::Release).then(|| Scout {
+            group: Arc::downgrade(self),
+            claim: claim.clone(),
+            state: AtomicU8::new(IDLE),
+        });
+        let (broken, block) = (AtomicUsize::new(0), self.block());
+        let tower = Arc::new(Tower { hint, broken, block, scout });
         let armed = Armed::default();
         let budget = self.budget(claim.ttl);
         let mut round = Round::new(self, LOOK, |_, node| {
@@ -91,9 +109,50 @@ struct Tower {
     hint: Hint,
     broken: AtomicUsize,
     block: usize,
+    /// Looks before a hint is given on; a holder's is given on at once.
+    scout: Option<Scout>,
 }
 
+/// Looks whether there is something to be had.
+struct Scout {
+    group: Weak<Group>,
+    claim: Claim,
+    state: AtomicU8,
+}
+
+/// Nobody looks.
+const IDLE: u8 = 0;
+/// Somebody looks.
+const LOOKS: u8 = 1;
+/// Somebody looks, and has to look again: what was released since may have come after the look.
+const AGAIN: u8 = 2;
+
 impl Tower {
+    fn rang(self: &Arc<Self>) {
+        let Some(scout) = &self.scout else { return self.hint.give() };
+        let Some(group) = scout.group.upgrade() else { return };
+        if scout.state.swap(AGAIN, Ordering::AcqRel) == IDLE {
+            let tower = self.clone();
+            group.spawn(async move { tower.look().await });
+        }
+    }
+
+    async fn look(&self) {
+        let Some(scout) = &self.scout else { return };
+        loop {
+            scout.state.store(LOOKS, Ordering::Release);
+            let Some(group) = scout.group.upgrade() else { return };
+            let peeks = group.peek(std::slice::from_ref(&scout.claim)).await;
+            if matches!(peeks.as_deref(), Ok([Peek::Free])) {
+                self.hint.give();
+            }
+            let (from, to) = (LOOKS, IDLE);
+            if scout.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return;
+            }
+        }
+    }
+
     /// Counts a member that gives no hints any more.
     fn one_broke(&self) {
         if self.broken.fetch_add(1, Ordering::AcqRel) + 1 == self.block {
@@ -116,7 +175,7 @@ impl Bell {
 
 impl Hinted for Bell {
     fn hint(&self) {
-        self.tower.hint.give();
+        self.tower.rang();
     }
 
     fn broken(&self) {

@@ -26,6 +26,7 @@ async fn fences(rig: &Rig) -> Vec<Option<Fence>> {
 async fn the_highest_is_written_back_to_all_who_granted() {
     let rig = Rig::new();
     raise(&rig, 1, 7);
+    raise(&rig, 2, 3);
     let (fence, _) = rig.acquire(&claim()).await;
     rig.rest().await;
     assert_eq!(fences(&rig).await, [Some(fence); 3]);
@@ -40,6 +41,7 @@ async fn a_second_round_is_spared_where_it_would_change_nothing() {
     assert_eq!(attempts(), [1, 1, 1], "the clock stands still, so all drew the same");
     rig.quorum.release(&first).await.unwrap();
     raise(&rig, 1, 7);
+    raise(&rig, 2, 3);
     rig.acquire(&claim()).await;
     assert_eq!(attempts(), [3, 2, 3], "only those who drew a lower one are asked again");
 }
@@ -85,6 +87,7 @@ async fn rises_after_one_member_lost_its_data() {
 async fn that_cannot_be_written_back_is_no_acquisition() {
     let rig = Rig::new();
     raise(&rig, 0, 5);
+    raise(&rig, 1, 3);
     for at in [1, 2] {
         // The first attempt passes, the second fails.
         rig.controls(at).hang_next(Call::Attempt, When::Before).resume();
@@ -98,6 +101,19 @@ async fn that_cannot_be_written_back_is_no_acquisition() {
     assert!(!error.is_ambiguous(), "{error:?}");
     rig.rest().await;
     assert_eq!(rig.held_at().await, []);
+}
+
+#[tokio::test]
+async fn of_a_repeat_is_what_a_majority_has_though_a_late_member_drew_a_higher_one() {
+    let rig = Rig::new();
+    raise(&rig, 2, 9);
+    let hung = rig.controls(2).hang_next(Call::Attempt, When::After);
+    let claim = claim();
+    let (fence, _) = rig.acquire(&claim).await;
+    hung.resume();
+    rig.rest().await;
+    assert!(fences(&rig).await[2] > Some(fence));
+    assert_eq!(rig.acquire(&claim).await.0, fence);
 }
 
 #[tokio::test]

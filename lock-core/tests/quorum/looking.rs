@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::task::Wake;
 use std::task::Waker;
 
+use lock_core::Attempt;
 use lock_core::Backend as _;
+use lock_core::Background;
 use lock_core::Claim;
-use lock_core::Clock;
 use lock_core::ErrorKind;
 use lock_core::Evicted;
 use lock_core::Eviction;
@@ -22,6 +23,7 @@ use lock_core::SharedBackend;
 use lock_core::WatchFor;
 use lock_memory::Call;
 use lock_memory::When;
+use tokio::runtime::Handle;
 
 use crate::rig::Rig;
 use crate::rig::SECOND;
@@ -161,6 +163,7 @@ async fn a_hint_of_any_member_is_given_on() {
     let _watch = rig.quorum.watch(&claim(), WatchFor::Release, hint.clone()).await.unwrap();
     rig.controls(1).drop_hints();
     rig.other().release(&held).await.unwrap();
+    rig.rest().await;
     assert!(bell.rings() > 0, "m3 is left to tell");
     assert!(!hint.is_broken());
 }
@@ -177,19 +180,50 @@ async fn a_watch_that_too_few_members_take_is_an_error() {
 
 #[tokio::test]
 async fn a_hint_is_broken_when_too_few_members_are_left_to_give_it() {
-    let hand = Clock::manual();
-    let scripted: Vec<_> = (0..3).map(|_| Arc::new(Scripted::new(&hand))).collect();
+    let rig = Rig::new();
+    let scripted: Vec<_> = (0..3).map(|_| Arc::new(Scripted::new(&rig.hand))).collect();
     let members: Vec<SharedBackend> = scripted.iter().map(|it| it.clone() as _).collect();
-    let quorum = Quorum::new(members, QuorumOptions::new().clock(hand.clock())).unwrap();
+    let background = Background::Runtime(Handle::current());
+    let options = QuorumOptions::new().clock(rig.hand.clock()).background(background);
+    let quorum = Quorum::new(members, options).unwrap();
     let (bell, hint) = bell();
     let _watch = quorum.watch(&claim(), WatchFor::Release, hint.clone()).await.unwrap();
     scripted[0].break_watches();
     assert!(!hint.is_broken(), "two of three hear of every release");
     scripted[1].hint();
+    rig.rest().await;
     assert_eq!(bell.rings(), 1);
     scripted[1].break_watches();
     assert!(hint.is_broken());
     assert_eq!(bell.rings(), 1);
+}
+
+#[tokio::test]
+async fn a_hint_of_what_is_not_to_be_had_is_not_given_on() {
+    let rig = Rig::new();
+    // Ann holds two of three, so that m3 changes hands with every vain attempt.
+    rig.fail(2);
+    rig.acquire(&claim()).await;
+    rig.heal(2);
+    let (bell, hint) = bell();
+    let _watch = rig.quorum.watch(&claim(), WatchFor::Release, hint).await.unwrap();
+    for _ in 0..5 {
+        let attempt = rig.during(SECOND, rig.other().attempt(&claim())).await.unwrap();
+        assert!(matches!(attempt, Attempt::Held { .. }), "{attempt:?}");
+    }
+    rig.rest().await;
+    assert_eq!(bell.rings(), 0);
+}
+
+#[tokio::test]
+async fn a_holder_is_told_of_an_eviction_at_once() {
+    let rig = Rig::new();
+    let held = claim();
+    rig.acquire(&held).await;
+    let (bell, hint) = bell();
+    let _watch = rig.quorum.watch(&held, WatchFor::Eviction, hint).await.unwrap();
+    rig.other().evict(&key(), Eviction::LockOnly).await.unwrap();
+    assert!(bell.rings() > 0);
 }
 
 #[tokio::test]
@@ -202,10 +236,16 @@ async fn a_watch_that_is_armed_late_is_kept_and_disarmed_with_the_rest() {
     let watch = rig.quorum.watch(&claim(), WatchFor::Release, hint).await.unwrap();
     hung.resume();
     rig.rest().await;
-    lock_memory::Memory::new(&rig.stores[2]).release(&held).await.unwrap();
-    assert_eq!(bell.rings(), 1, "armed late");
+    // Only m3 can tell now.
+    rig.controls(0).drop_hints();
+    rig.controls(1).drop_hints();
+    rig.other().release(&held).await.unwrap();
+    rig.rest().await;
+    assert!(bell.rings() > 0, "armed late");
+    rig.acquire(&held).await;
     drop(watch);
-    rig.quorum.release(&held).await.unwrap();
+    rig.other().release(&held).await.unwrap();
+    rig.rest().await;
     assert_eq!(bell.rings(), 0, "disarmed");
 }
 
