@@ -174,6 +174,24 @@ fn guards_of_one_owner_come_and_go_together() {
 }
 
 #[test]
+fn who_waits_enters_what_its_owner_gets() {
+    interleave(400, |place| {
+        let engine = place.engine();
+        let guard = block_on(lock(engine.clone(), forever())).unwrap();
+        let ann = || forever().owner("ann");
+        let others = [ann(), ann().fair(), ann()];
+        let others = others.map(|options| start(lock(engine.clone(), options)));
+        drop(guard);
+        // Each keeps what it has got until all have got in.
+        let guards = others.map(|other| other.join().unwrap().unwrap());
+        assert!(guards.iter().all(|guard| guard.fence() == guards[0].fence()));
+        drop(guards);
+        block_on(engine.shutdown(TTL)).unwrap();
+        assert!(!place.is_used());
+    });
+}
+
+#[test]
 fn a_deadline_meets_the_last_guard() {
     interleave(400, |place| {
         let engine = place.engine();

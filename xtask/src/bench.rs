@@ -21,6 +21,6 @@ pub(crate) fn bench(options: &Options) -> Result {
     run(&mut cargo(&build))?;
     let start = ["run", "--quiet", "--release", "--package", "lock-bench", "--"];
     let mut command = cargo(&start);
-    command.args(&options.arguments).env("LOCK_BENCH_OUT", workspace.target()?.join("bench"));
+    command.args(&options.arguments).env("LOCK_BENCH_OUT", workspace.target("bench")?);
     run(&mut command)
 }

@@ -1,6 +1,7 @@
 //! What cargo says of the workspace, and the crate outside it.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -39,14 +40,14 @@ impl Workspace {
         let mut command = cargo(arguments);
         command.current_dir(Path::new(self.text("workspace_root")?).join(THIRD_PARTY));
         // With the workspace's folder and its profile, little is built twice.
-        command.env("CARGO_TARGET_DIR", self.target()?);
+        command.env("CARGO_TARGET_DIR", self.text("target_directory")?);
         command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
         Ok(command)
     }
 
-    /// The folder of what is built and measured.
-    pub(crate) fn target(&self) -> Result<&Path> {
-        self.text("target_directory").map(Path::new)
+    /// A folder of its own within the one for what is built.
+    pub(crate) fn target(&self, name: &str) -> Result<PathBuf> {
+        Ok(Path::new(self.text("target_directory")?).join(name))
     }
 
     fn text(&self, field: &str) -> Result<&str> {
