@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::BootInstant;
 use crate::Error;
 use crate::ErrorKind;
-use crate::BootInstant;
 use crate::Fence;
 use crate::Holder;
 use crate::Lease;

@@ -50,7 +50,8 @@ impl LockProvider for Engine {
     }
 
     async fn try_lock(&self, key: &str, options: &LockOptions) -> Result<TryLock> {
-        let outcome = self.acquire(key, options, &mut self.0.pace(&Wait::Never, self.0.now())).await;
+        let outcome =
+            self.acquire(key, options, &mut self.0.pace(&Wait::Never, self.0.now())).await;
         outcome.map_err(|error| self.0.stamp(error, "try_lock", Some(key)))
     }
 

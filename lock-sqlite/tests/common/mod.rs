@@ -1,6 +1,5 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test program uses some of it")]
-
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::Path;
