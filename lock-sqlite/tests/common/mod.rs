@@ -1,6 +1,7 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test program uses some of it")]
-#![allow(dead_code, reason = "each test file uses a part of it")]
+
+#![allow(clippy::unwrap_used, reason = "what cannot be set up must end the test")]
 
 use std::path::Path;
 use std::path::PathBuf;
