@@ -27,7 +27,8 @@ use lock_core::Release;
 use lock_sqlite::SqliteConfig;
 use lock_sqlite::connect;
 
-const SHORT: Duration = Duration::from_millis(30);
+/// Longer than a busy machine takes for a few steps.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Makes the row of a claim look as if its lease or its place had ended.
 fn kill(directory: &Directory, claim: &Claim) {
