@@ -1,6 +1,8 @@
 //! A lock over two stores in memory, in virtual time: exclusion, fences and failures on the way from one
 //! store to another.
 
+#![expect(clippy::unwrap_used, reason = "a rig that fails has to end its test")]
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,7 @@ use lock_memory::Memory;
 use lock_memory::Store;
 use lock_memory::When;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 mod common;
 
@@ -207,6 +210,7 @@ async fn opposite_orders_neither_deadlock_nor_livelock() {
         })
         .collect();
     rig.hand.advance(SECOND * (SECONDS + 20)).await;
+    assert!(loops.iter().all(JoinHandle::is_finished), "one waits for ever");
     let grants: Vec<u32> = join_all(loops).await.into_iter().map(Result::unwrap).collect();
     let rate = f64::from(grants.iter().sum::<u32>()) / f64::from(SECONDS);
     println!("6 duals in opposite orders, 1 and 3 ms away: {rate} grants/s, {grants:?}");
