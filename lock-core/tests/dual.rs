@@ -180,12 +180,12 @@ async fn opposite_orders_neither_deadlock_nor_livelock() {
     let replica = |number: u64| {
         let (old, new) = (Memory::new(&rig.old), Memory::new(&rig.new));
         // Half of them are nearer to the one store, half to the other.
-        let (slow, fast) = if number % 2 == 0 { (&old, &new) } else { (&new, &old) };
+        let (slow, fast) = if number.is_multiple_of(2) { (&old, &new) } else { (&new, &old) };
         for call in [Call::Attempt, Call::Release] {
             slow.controls().delay(call, When::Before, ms(3));
             fast.controls().delay(call, When::Before, ms(1));
         }
-        let dual: SharedBackend = if number % 2 == 0 {
+        let dual: SharedBackend = if number.is_multiple_of(2) {
             Arc::new(rig.of(&old, &new))
         } else {
             Arc::new(rig.of(&new, &old))
