@@ -283,6 +283,19 @@ async fn shows_and_evicts_whoever_is_in_the_way_in_either_store() {
 }
 
 #[tokio::test]
+async fn one_store_that_is_held_is_enough_to_know() {
+    let rig = Rig::new();
+    let (old, new) = (Memory::new(&rig.old), Memory::new(&rig.new));
+    acquire(&old, &claim()).await;
+    for call in [Call::Attempt, Call::Peek] {
+        new.controls().delay(call, When::Before, SECOND);
+    }
+    let dual = rig.of(&old, &new);
+    assert!(matches!(dual.peek(&[claim()]).await.unwrap()[..], [Peek::Held { .. }]));
+    assert!(refused(&dual).await);
+}
+
+#[tokio::test]
 async fn readers_and_permits_are_those_of_both_stores() {
     let rig = Rig::new();
     let (dual, old) = (rig.dual(), Memory::new(&rig.old));
