@@ -1,6 +1,8 @@
 //! A lock over two stores in memory, in virtual time: exclusion, fences and failures on the way from one
 //! store to another.
 
+#![expect(clippy::unwrap_used, reason = "a rig that fails has to end its test")]
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +40,7 @@ use lock_memory::Memory;
 use lock_memory::Store;
 use lock_memory::When;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 mod common;
 
@@ -177,12 +180,12 @@ async fn opposite_orders_neither_deadlock_nor_livelock() {
     let replica = |number: u64| {
         let (old, new) = (Memory::new(&rig.old), Memory::new(&rig.new));
         // Half of them are nearer to the one store, half to the other.
-        let (slow, fast) = if number % 2 == 0 { (&old, &new) } else { (&new, &old) };
+        let (slow, fast) = if number.is_multiple_of(2) { (&old, &new) } else { (&new, &old) };
         for call in [Call::Attempt, Call::Release] {
             slow.controls().delay(call, When::Before, ms(3));
             fast.controls().delay(call, When::Before, ms(1));
         }
-        let dual: SharedBackend = if number % 2 == 0 {
+        let dual: SharedBackend = if number.is_multiple_of(2) {
             Arc::new(rig.of(&old, &new))
         } else {
             Arc::new(rig.of(&new, &old))
@@ -207,6 +210,7 @@ async fn opposite_orders_neither_deadlock_nor_livelock() {
         })
         .collect();
     rig.hand.advance(SECOND * (SECONDS + 20)).await;
+    assert!(loops.iter().all(JoinHandle::is_finished), "one waits for ever");
     let grants: Vec<u32> = join_all(loops).await.into_iter().map(Result::unwrap).collect();
     let rate = f64::from(grants.iter().sum::<u32>()) / f64::from(SECONDS);
     println!("6 duals in opposite orders, 1 and 3 ms away: {rate} grants/s, {grants:?}");
@@ -276,6 +280,19 @@ async fn shows_and_evicts_whoever_is_in_the_way_in_either_store() {
     assert_eq!(dual.inspect(&key()).await.unwrap().holders.len(), 1, "one holder, not two");
     dual.release(&held).await.unwrap();
     assert_eq!(dual.peek(&[claim()]).await.unwrap(), [Peek::Free]);
+}
+
+#[tokio::test]
+async fn one_store_that_is_held_is_enough_to_know() {
+    let rig = Rig::new();
+    let (old, new) = (Memory::new(&rig.old), Memory::new(&rig.new));
+    acquire(&old, &claim()).await;
+    for call in [Call::Attempt, Call::Peek] {
+        new.controls().delay(call, When::Before, SECOND);
+    }
+    let dual = rig.of(&old, &new);
+    assert!(matches!(dual.peek(&[claim()]).await.unwrap()[..], [Peek::Held { .. }]));
+    assert!(refused(&dual).await);
 }
 
 #[tokio::test]

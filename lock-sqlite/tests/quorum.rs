@@ -109,11 +109,12 @@ impl Fixture for Files {
         for number in 0..self.size() {
             members.push(self.member(namespace, number).await?);
         }
-        if let (Shape::Dual, [old, new]) = (self.shape, &members[..]) {
-            return Ok(Arc::new(Dual::new(old.clone(), new.clone())?));
-        }
         // Sixteen cases at a time, each with several clients of three files: a busy disk is no failure.
         let options = QuorumOptions::new().budget(Duration::from_secs(1));
+        if let (Shape::Dual, [old, new]) = (self.shape, &members[..]) {
+            let options = options.budget(Duration::from_secs(4));
+            return Ok(Arc::new(Dual::with_options(old.clone(), new.clone(), options)?));
+        }
         Ok(Arc::new(Quorum::new(members, options)?))
     }
 

@@ -90,6 +90,9 @@ fn agree(one: &Plan, other: &Plan) -> Result<()> {
         ("io", one.io != other.io),
     ];
     match differs.into_iter().find(|(_, differs)| *differs) {
+        None if one.url == other.url => {
+            Err(refused("both URLs of a dual are the same: name the old store and the new one"))
+        }
         Some((key, _)) => Err(refused(format!(
             "query key {key:?} is not the same in both URLs of a dual: give both the same"
         ))),
@@ -113,8 +116,15 @@ mod tests {
                 "query key {name:?} is not the same in both URLs of a dual: give both the same"
             );
             assert_eq!(error.to_string(), told);
-            dual(&format!("memory:?{key}"), &format!("memory:?{key}")).await.unwrap();
+            dual(&format!("memory:a?{key}"), &format!("memory:b?{key}")).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn the_same_url_twice_is_refused() {
+        let error = dual("memory:a?prefix=x:", "memory:a?prefix=x:").await.unwrap_err();
+        let told = "both URLs of a dual are the same: name the old store and the new one";
+        assert_eq!(error.to_string(), told);
     }
 
     #[tokio::test]

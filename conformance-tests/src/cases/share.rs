@@ -139,6 +139,8 @@ async fn begins_for_all_readers_with_the_writers_release(cx: Cx) -> Outcome {
     let (holder, engines) = (cx.engine().await?, [cx.engine().await?, cx.engine().await?]);
     let bound = wake_bound(holder.profile());
     let writer = lock(&holder, "a", opts()).await?;
+    // A long TTL: a place in line is rarely refreshed then, which would tell of the turn as well.
+    let reading = || reading().ttl(ms(30_000));
     let readers: Vec<_> = (0..6).map(|n| wait_for(&engines[n % 2], reading())).collect();
     sleep(ms(300)).await;
     check!(!readers.iter().any(JoinHandle::is_finished), "a reader came in beside {writer:?}");

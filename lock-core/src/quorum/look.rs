@@ -25,11 +25,9 @@ impl Group {
         let shared: Arc<[Claim]> = claims.into();
         let mut round = self.ask(LOOK, |node| node.peek(shared.clone()));
         let all = 0..claims.len();
-        let decided = |round: &Round<'_, Vec<Peek>>| {
-            round.failed() >= self.block() || all.clone().all(|at| self.is_seen(round, at))
-        };
-        round.until(budget, decided).await;
-        if round.good().count() < self.need() {
+        let seen = |round: &Round<'_, Vec<Peek>>| all.clone().all(|at| self.is_seen(round, at));
+        round.until(budget, |round| round.failed() >= self.block() || seen(round)).await;
+        if !seen(&round) && round.good().count() < self.need() {
             return Err(self.failure(&round, budget));
         }
         Ok(all.map(|at| self.peeked(&round, at)).collect())

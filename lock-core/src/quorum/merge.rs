@@ -59,6 +59,22 @@ pub(super) fn holders(seen: Vec<Seen>, unknown: usize, block: usize) -> Vec<Hold
     seen.into_iter().filter(holds).map(|seen| seen.into_holder(block)).collect()
 }
 
+/// Those who hold enough members; if nobody does, all who hold one, without their fences, which may not be
+/// settled.
+pub(super) fn in_the_way(seen: Vec<Seen>, block: usize) -> Vec<Holder> {
+    if seen.iter().any(|seen| seen.votes() >= block) {
+        return holders(seen, 0, block);
+    }
+    let mut all: Vec<Holder> = Vec::new();
+    for mut holder in seen.into_iter().map(|seen| seen.into_holder(block)) {
+        holder.fence = None;
+        if !all.iter().any(|other| (&other.owner, other.mode) == (&holder.owner, holder.mode)) {
+            all.push(holder);
+        }
+    }
+    all
+}
+
 /// When `wanted` of the members that refused may be free again.
 pub(super) fn free_in(mut refusals: Vec<Option<Duration>>, wanted: usize) -> Option<Duration> {
     refusals.sort_by_key(|left| left.unwrap_or(Duration::MAX));
@@ -93,6 +109,17 @@ mod tests {
         let one = || gather([[holder("ann", 8, 1)].as_slice()]);
         assert_eq!(holders(one(), 0, 2), []);
         assert_eq!(holders(one(), 1, 2), [holder("ann", 8, 1)]);
+    }
+
+    #[test]
+    fn a_fence_is_told_only_of_who_holds_enough() {
+        let shown = [[holder("ann", 8, 1)], [holder("bob", 7, 5)], [holder("ann", 8, 1)]];
+        let seen = || gather(shown.iter().map(<[Holder; 1]>::as_slice));
+        assert_eq!(in_the_way(seen(), 2), [holder("ann", 8, 1)]);
+        let shown = [[holder("ann", 8, 1)], [holder("ann", 7, 5)], [holder("bob", 6, 1)]];
+        let seen = gather(shown.iter().map(<[Holder; 1]>::as_slice));
+        let nameless = |name: &str| Holder::new().owned_by(name).expiring_in(s(1));
+        assert_eq!(in_the_way(seen, 2), [nameless("ann"), nameless("bob")]);
     }
 
     #[test]

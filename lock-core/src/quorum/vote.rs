@@ -112,8 +112,7 @@ impl Group {
         let split = split.then(|| seen.iter().map(Seen::fence).collect());
         let silent_or_failed = self.size() - granted - refused;
         let answer = if refused < self.block() && silent_or_failed >= self.block() {
-            let holders = seen.into_iter().map(|it| it.into_holder(self.block())).collect();
-            Err(undo.mark(failure).with_holders(holders))
+            Err(undo.mark(failure).with_holders(merge::in_the_way(seen, self.block())))
         } else {
             // Those who failed were too few to prevent it: it was somebody else.
             Ok(self.refusal(&answers, seen, granted, split.is_some()))
@@ -214,7 +213,7 @@ impl Group {
         let free_in = merge::free_in(ends.collect(), self.need() - granted);
         let soon = split.then(|| pause(Duration::ZERO, VOTES));
         Attempt::Held {
-            holders: seen.into_iter().map(|it| it.into_holder(self.block())).collect(),
+            holders: merge::in_the_way(seen, self.block()),
             retry_in: free_in.into_iter().chain(soon).min(),
             ahead: None,
         }

@@ -65,6 +65,34 @@ async fn the_next_attempt_of_a_token_waits_for_the_release_of_the_last() {
 }
 
 #[tokio::test]
+async fn an_attempt_does_not_wait_for_a_release_that_is_being_repeated() {
+    let rig = Rig::new();
+    let claim = claim();
+    rig.acquire(&claim).await;
+    rig.fail(0);
+    rig.quorum.release(&claim).await.unwrap();
+    rig.fail(1);
+    rig.rest().await;
+    // Two are down: if the first waited for its release, the budget would go by.
+    let began = rig.hand.clock().now();
+    let attempt = async {
+        let error = rig.quorum.attempt(&claim).await.unwrap_err();
+        (error, rig.hand.clock().now())
+    };
+    let (error, ended) = rig.during(SECOND, attempt).await;
+    assert_eq!(ended, began, "{error}");
+    assert!(
+        error.to_string().starts_with("2 of 3 members failed: m1: connection refused"),
+        "{error}"
+    );
+    // The duty has passed on: what the first still has of the token is released when it is back.
+    assert_eq!(rig.held_at().await, [0]);
+    rig.heal(0);
+    rig.hand.advance(SECOND * 2).await;
+    assert_eq!(rig.held_at().await, []);
+}
+
+#[tokio::test]
 async fn a_dropped_release_goes_on() {
     let rig = Rig::new();
     let claim = claim();

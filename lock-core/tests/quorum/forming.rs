@@ -20,17 +20,13 @@ use lock_core::SharedBackend;
 use lock_memory::Memory;
 use lock_memory::Store;
 
+use crate::common::Op;
+use crate::common::Order;
+use crate::common::Scripted;
 use crate::rig::Rig;
 use crate::rig::SECOND;
 use crate::rig::claim;
 use crate::rig::granted;
-
-#[path = "../common/mod.rs"]
-mod common;
-
-use common::Op;
-use common::Order;
-use common::Scripted;
 
 fn memory() -> SharedBackend {
     Arc::new(Memory::new(&Store::new(Clock::manual().clock())))

@@ -25,16 +25,12 @@ use lock_memory::Call;
 use lock_memory::When;
 use tokio::runtime::Handle;
 
+use crate::common::Scripted;
 use crate::rig::Rig;
 use crate::rig::SECOND;
 use crate::rig::TTL;
 use crate::rig::claim;
 use crate::rig::key;
-
-#[path = "../common/mod.rs"]
-mod common;
-
-use common::Scripted;
 
 #[tokio::test]
 async fn inspect_shows_whoever_holds_a_majority() {

@@ -87,6 +87,7 @@ async fn eight_contenders_go_on_at_a_decent_rate() {
     rig.hand.advance(SECOND * (SECONDS + 20)).await;
     let mut grants = Vec::new();
     for task in loops {
+        assert!(task.is_finished(), "one waits for ever");
         grants.push(task.await.unwrap());
     }
     let rate = f64::from(grants.iter().sum::<u32>()) / f64::from(SECONDS);
