@@ -24,8 +24,8 @@ const BUDGET: Duration = Duration::from_secs(2);
 /// old alone and the new alone never run together. Fences go on rising, for each acquisition writes its
 /// fence to both. While it lasts, locking needs both stores: an error names the one that fails.
 ///
-/// Modes are those that both stores have. There is no fair order, because two lines agree on none: fair
-/// waiters of the old store go before those of a dual.
+/// Exclusive mode only: of several who acquire at once, two could find the same fence the highest. There is no
+/// fair order, because two lines agree on none: fair waiters of the old store go before those of a dual.
 ///
 /// # Examples
 ///
@@ -84,9 +84,7 @@ impl Dual {
                 "they are small numbers, so give that store a fence_base above the old store's fences before moving, or the resource refuses everyone",
             )?;
         }
-        let mut profile = profile(options.name.unwrap_or("dual"), &members, options.ttl_max);
-        profile.shared = members.iter().all(|it| it.backend.profile().shared);
-        profile.permits = members.iter().all(|it| it.backend.profile().permits);
+        let profile = profile(options.name.unwrap_or("dual"), &members, options.ttl_max);
         let kind = Kind { need: 2, profile, budget: BUDGET, out_after_start: None };
         Group::new(members, kind, options).map(Self)
     }

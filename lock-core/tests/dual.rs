@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a rig that fails has to end its test")]
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -296,30 +295,12 @@ async fn one_store_that_is_held_is_enough_to_know() {
 }
 
 #[tokio::test]
-async fn readers_and_permits_are_those_of_both_stores() {
-    let rig = Rig::new();
-    let (dual, old) = (rig.dual(), Memory::new(&rig.old));
-    assert!(dual.profile().shared && dual.profile().permits && !dual.profile().fair);
-    let of = NonZeroU32::new(2).unwrap();
-    for (mode, limit) in [(Mode::Shared, 5), (Mode::Permits { of }, 2)] {
-        let mut held: Vec<(&dyn Backend, Claim)> = Vec::new();
-        for at in 0..limit {
-            let backend: &dyn Backend = if at % 2 == 0 { &dual } else { &old };
-            let mut one = claim();
-            one.mode = mode;
-            acquire(backend, &one).await;
-            held.push((backend, one));
-        }
-        let mut another = claim();
-        another.mode = if mode == Mode::Shared { Mode::Exclusive } else { mode };
-        let attempt = rig.during(SECOND, dual.attempt(&another)).await.unwrap();
-        assert!(matches!(attempt, Attempt::Held { .. }), "{mode}: {attempt:?}");
-        for (backend, one) in held {
-            backend.release(&one).await.unwrap();
-        }
-        rig.rest().await;
-        assert_eq!(rig.held().await, (false, false));
-    }
+async fn other_modes_are_refused() {
+    let dual = Rig::new().dual();
+    let mut reader = claim();
+    reader.mode = Mode::Shared;
+    let error = dual.attempt(&reader).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
 
 #[tokio::test]

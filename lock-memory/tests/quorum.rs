@@ -98,6 +98,10 @@ impl Fixture for Combined {
         self.name
     }
 
+    fn refuses_only_held(&self) -> bool {
+        false
+    }
+
     async fn connect(&self, namespace: &str) -> Result<SharedBackend> {
         (self.combine)(&self.stores(namespace))
     }

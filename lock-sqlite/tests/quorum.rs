@@ -104,6 +104,10 @@ impl Fixture for Files {
         self.name
     }
 
+    fn refuses_only_held(&self) -> bool {
+        false
+    }
+
     async fn connect(&self, namespace: &str) -> Result<SharedBackend> {
         let mut members = Vec::new();
         for number in 0..self.size() {
