@@ -7,8 +7,6 @@ use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::Shared;
 use super::acquire::watch_holder;
 use super::call::Call;
@@ -30,6 +28,7 @@ use crate::Watch;
 use crate::clock::TimerId;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
+use crate::sync::Notify;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering;
 

@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use slab::Slab;
-use tokio::sync::Notify;
 
 use super::Shared;
 use super::held::Held;
@@ -23,6 +22,7 @@ use crate::Kept;
 use crate::Result;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
+use crate::sync::Notify;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering;

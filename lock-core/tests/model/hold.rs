@@ -115,7 +115,7 @@ impl Hold {
                 self.ears.told.lost.get()
             ));
         }
-        let grace = self.asked.grace.map_or(self.view.ttl() / 5, ms);
+        let grace = self.asked.grace.map_or_else(|| self.view.ttl() / 5, ms);
         if !lost && !self.blended && self.view.at_risk_at() != self.view.valid_until() - grace {
             return Err(format!("G4: at risk {:?}", self.view.at_risk_at()));
         }
