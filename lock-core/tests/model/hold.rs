@@ -12,6 +12,7 @@ use lock_core::Loss;
 use tokio::task::JoinSet;
 
 use super::program::Asked;
+use super::program::SESSION;
 use super::program::ms;
 
 /// The longest minimum that programs ask for.
@@ -85,6 +86,17 @@ impl Hold {
     /// Until when the store has to have it although nobody guards it any more.
     pub(crate) fn min_end(&self) -> BootInstant {
         self.granted_at + ms(if self.blended { LONGEST } else { self.asked.min_hold })
+    }
+
+    /// When it ends whatever the store says, if its options set an end.
+    pub(crate) fn last_end(&self, session: bool) -> Option<BootInstant> {
+        if self.blended {
+            return None;
+        }
+        let lease = if session { self.asked.ttl.max(SESSION) } else { self.asked.ttl };
+        let lease = (!self.asked.renews && !self.extended).then_some(lease);
+        let limits = [lease, self.asked.max_hold].into_iter().flatten();
+        limits.min().map(|limit| self.granted_at + ms(limit))
     }
 
     /// Whether somebody relies on it.
