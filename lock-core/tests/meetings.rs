@@ -76,7 +76,7 @@ impl Place {
 
 /// Runs `test` under many interleavings, with a lease per lock and with sessions.
 fn interleave(rounds: usize, test: impl Fn(Place) + Send + Sync + 'static) {
-    let rounds = std::env::var("LOCK_TEST_FULL").map_or(rounds, |_| rounds * 50);
+    let rounds = std::env::var("LOCK_TEST_FULL").map_or(rounds, |_| rounds * 10);
     let test = Arc::new(move || {
         test(Place::new(false));
         test(Place::new(true));
@@ -103,7 +103,7 @@ async fn lock(engine: Engine, options: LockOptions) -> Result<LockGuard> {
 
 #[test]
 fn a_released_lock_goes_to_who_waits_for_it() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let (here, there) = (place.engine(), place.engine());
         let guard = block_on(lock(here.clone(), forever())).unwrap();
         let others = [here.clone(), here, there]
@@ -116,7 +116,7 @@ fn a_released_lock_goes_to_who_waits_for_it() {
 
 #[test]
 fn a_fair_line_moves_on() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let (here, there) = (place.engine(), place.engine());
         let guard = block_on(lock(here.clone(), forever())).unwrap();
         let others = [here, there].map(|engine| {
@@ -130,7 +130,7 @@ fn a_fair_line_moves_on() {
 
 #[test]
 fn a_waiter_that_leaves_passes_on_what_it_was_told() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let (here, there) = (place.engine(), place.engine());
         let guard = block_on(lock(here.clone(), forever())).unwrap();
         let leaver = [here.clone(), there.clone()].map(|engine| {
@@ -153,7 +153,7 @@ fn a_waiter_that_leaves_passes_on_what_it_was_told() {
 
 #[test]
 fn guards_of_one_owner_come_and_go_together() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let engine = place.engine();
         let ann = || forever().owner("ann");
         let first = block_on(lock(engine.clone(), ann())).unwrap();
@@ -175,7 +175,7 @@ fn guards_of_one_owner_come_and_go_together() {
 
 #[test]
 fn who_waits_enters_what_its_owner_gets() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let engine = place.engine();
         let guard = block_on(lock(engine.clone(), forever())).unwrap();
         let ann = || forever().owner("ann");
@@ -193,7 +193,7 @@ fn who_waits_enters_what_its_owner_gets() {
 
 #[test]
 fn a_deadline_meets_the_last_guard() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let engine = place.engine();
         let options = forever().ttl(TTL).without_renewal();
         let guard = block_on(lock(engine.clone(), options)).unwrap();
@@ -217,7 +217,7 @@ fn a_deadline_meets_the_last_guard() {
 
 #[test]
 fn a_deadline_meets_a_renewal() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let engine = place.engine();
         let guard = block_on(lock(engine.clone(), forever())).unwrap();
         let hold = guard.hold();
@@ -251,8 +251,23 @@ fn a_deadline_meets_a_renewal() {
 }
 
 #[test]
+fn who_listens_is_told_of_the_risk_and_of_the_loss() {
+    interleave(4000, |place| {
+        let engine = place.engine();
+        let guard = block_on(lock(engine, forever().without_renewal())).unwrap();
+        let (risk, loss) = (guard.hold(), guard.hold());
+        let risk = start(async move { risk.at_risk().await });
+        let loss = start(async move { loss.lost().await });
+        place.hand.jump(TTL * 9 / 10);
+        risk.join().unwrap();
+        place.hand.jump(TTL / 10);
+        loss.join().unwrap();
+    });
+}
+
+#[test]
 fn a_shutdown_meets_a_lock_that_is_being_opened() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let engine = place.engine();
         let opener = start(lock(engine.clone(), forever()));
         let other = start(lock(engine.clone(), forever()));
@@ -271,7 +286,7 @@ fn a_shutdown_meets_a_lock_that_is_being_opened() {
 
 #[test]
 fn a_shutdown_waits_for_what_was_dropped_before_it() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let engine = place.engine();
         let guards = ["k", "l"].map(|key| {
             let engine = engine.clone();
@@ -287,7 +302,7 @@ fn a_shutdown_waits_for_what_was_dropped_before_it() {
 
 #[test]
 fn an_eviction_meets_a_lock_that_is_being_opened() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let (engine, operator) = (place.engine(), place.engine());
         let opener = start(lock(engine.clone(), forever()));
         let evicted = block_on(operator.force_unlock("k", Eviction::LockOnly)).unwrap();
@@ -303,7 +318,7 @@ fn an_eviction_meets_a_lock_that_is_being_opened() {
 
 #[test]
 fn an_eviction_is_told_to_who_holds() {
-    interleave(400, |place| {
+    interleave(4000, |place| {
         let (engine, operator) = (place.engine(), place.engine());
         let guard = block_on(lock(engine.clone(), forever())).unwrap();
         let evictor =
@@ -317,7 +332,7 @@ fn an_eviction_is_told_to_who_holds() {
 
 #[test]
 fn a_sleep_meets_the_clock() {
-    interleave(1000, |place| {
+    interleave(4000, |place| {
         let clock = place.hand.clock();
         let until = clock.now() + TTL;
         let sleepers = [(); 2].map(|()| start(clock.sleep_until(until)));

@@ -22,7 +22,6 @@ use lock_core::LockKey;
 use lock_core::Mode;
 use lock_core::Release;
 use lock_core::Result;
-use tokio::sync::Notify;
 
 use crate::controls::Call;
 use crate::store::Anchor;
@@ -35,6 +34,7 @@ use crate::store::State;
 use crate::store::Tried;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
+use crate::sync::Notify;
 use crate::wire::Wire;
 
 #[derive(Debug)]

@@ -9,7 +9,6 @@ use std::thread;
 
 use tokio::runtime::Builder;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -18,6 +17,7 @@ use super::options::Background;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::sync::Notify;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering;

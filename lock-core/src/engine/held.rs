@@ -7,8 +7,6 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::Shared;
 use super::acquire::watch_holder;
 use super::call::Call;
@@ -31,6 +29,7 @@ use crate::Watch;
 use crate::backend::Hinted;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
+use crate::sync::Notify;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::AtomicUsize;

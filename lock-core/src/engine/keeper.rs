@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
 
 use super::Shared;
 use super::held::Held;
@@ -17,6 +16,7 @@ use super::place::Place;
 use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
+use crate::sync::Notify;
 
 /// Who is looked after.
 #[derive(Clone)]

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::Weak;
 
-use tokio::sync::Notify;
-
 use super::held::Held;
 use crate::Error;
 use crate::ErrorKind;
@@ -16,6 +14,7 @@ use crate::Owner;
 use crate::Result;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
+use crate::sync::Notify;
 
 /// The holds of explicit owners.
 #[derive(Debug, Default)]

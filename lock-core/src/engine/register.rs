@@ -13,7 +13,6 @@ use std::task::Wake;
 use std::task::Waker;
 
 use slab::Slab;
-use tokio::sync::Notify;
 
 use super::Shared;
 use super::held::Held;
@@ -23,6 +22,7 @@ use crate::BootInstant;
 use crate::clock::TimerId;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
+use crate::sync::Notify;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering;
 

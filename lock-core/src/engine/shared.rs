@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::Notify;
 
 use super::acquire::closed;
 use super::background::Executor;
@@ -29,6 +28,7 @@ use crate::Owner;
 use crate::Profile;
 use crate::Result;
 use crate::Wait;
+use crate::sync::Notify;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering;
 

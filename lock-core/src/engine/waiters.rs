@@ -11,8 +11,6 @@ use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::Shared;
 use crate::BootInstant;
 use crate::Claim;
@@ -22,6 +20,7 @@ use crate::Peek;
 use crate::PollPlan;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
+use crate::sync::Notify;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering;

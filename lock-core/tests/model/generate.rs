@@ -18,7 +18,7 @@ const STEPS: usize = 28;
 
 pub(crate) fn programs() -> impl Strategy<Value = Program> {
     let calm =
-        prop::collection::vec(prop_oneof![12 => lock(), 20 => user(), 1 => mishap()], 1..STEPS);
+        prop::collection::vec(prop_oneof![12 => lock(), 20 => user(), 2 => mishap()], 1..STEPS);
     let storm = prop::collection::vec(
         prop_oneof![8 => lock(), 12 => user(), 2 => mishap(), 8 => fault()],
         1..STEPS,
@@ -96,7 +96,7 @@ fn user() -> impl Strategy<Value = Step> {
 fn mishap() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (index(), index(), any::<bool>()).prop_map(|(at, key, how)| Step::Force(at, key, how)),
-        1 => (index(), select(vec![0, 100, 3_000])).prop_map(|(at, limit)| Step::Shutdown(at, limit)),
+        2 => (index(), select(vec![0, 100, 3_000])).prop_map(|(at, limit)| Step::Shutdown(at, limit)),
         2 => select(vec![80, 700, 2_500, 12_000]).prop_map(Step::Jump),
         1 => index().prop_map(Step::Mute),
         1 => index().prop_map(Step::Expire),
@@ -108,7 +108,10 @@ fn mishap() -> impl Strategy<Value = Step> {
 
 /// What happens on the way to the store.
 fn fault() -> impl Strategy<Value = Step> {
-    let call = || select(Call::ALL.to_vec());
+    let call = || {
+        let main = vec![Call::Attempt, Call::Keep, Call::Release];
+        prop_oneof![3 => select(main), 2 => select(Call::ALL.to_vec())]
+    };
     let when = || select(vec![When::Before, When::After]);
     // A refused release is repeated by nobody, and a session would keep the lock: that is for the store.
     let refused =

@@ -12,6 +12,7 @@ use lock_core::Loss;
 use tokio::task::JoinSet;
 
 use super::program::Asked;
+use super::program::SESSION;
 use super::program::ms;
 
 /// The longest minimum that programs ask for.
@@ -87,6 +88,17 @@ impl Hold {
         self.granted_at + ms(if self.blended { LONGEST } else { self.asked.min_hold })
     }
 
+    /// When it ends whatever the store says, if its options set an end.
+    pub(crate) fn last_end(&self, session: bool) -> Option<BootInstant> {
+        if self.blended {
+            return None;
+        }
+        let lease = if session { self.asked.ttl.max(SESSION) } else { self.asked.ttl };
+        let lease = (!self.asked.renews && !self.extended).then_some(lease);
+        let limits = [lease, self.asked.max_hold].into_iter().flatten();
+        limits.min().map(|limit| self.granted_at + ms(limit))
+    }
+
     /// Whether somebody relies on it.
     pub(crate) fn is_guarded(&self) -> bool {
         self.guards > 0
@@ -115,7 +127,7 @@ impl Hold {
                 self.ears.told.lost.get()
             ));
         }
-        let grace = self.asked.grace.map_or(self.view.ttl() / 5, ms);
+        let grace = self.asked.grace.map_or_else(|| self.view.ttl() / 5, ms);
         if !lost && !self.blended && self.view.at_risk_at() != self.view.valid_until() - grace {
             return Err(format!("G4: at risk {:?}", self.view.at_risk_at()));
         }

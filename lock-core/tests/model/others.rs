@@ -142,7 +142,7 @@ impl Ledger {
                 let used = (0..KEYS.len()).filter(|key| shown(*key) != (Vec::new(), 0));
                 let listed: Vec<_> = list.iter().map(|it| (it.key.as_str(), fences(it))).collect();
                 fences(state) == shown(key)
-                    && *locked == !shown(key).0.is_empty()
+                    && *locked != shown(key).0.is_empty()
                     && listed == used.map(|key| (KEYS[key], shown(key))).collect::<Vec<_>>()
             }
             Ok(_) => true,

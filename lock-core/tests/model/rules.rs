@@ -62,6 +62,7 @@ impl Ledger {
             self.check_hold(at, now, truth).map_err(|wrong| format!("{wrong} (fence {fence})"))?;
         }
         self.check_closed(now, calls)?;
+        self.check_owners(now, calls)?;
         for key in 0..KEYS.len() {
             self.check_waiters(key, now, truth, calls, loud)?;
             if self.all_calm(now) {
@@ -78,6 +79,21 @@ impl Ledger {
             None => Ok(()),
             Some(call) => Err(format!("G5: call {} waits after the shutdown", call.number)),
         }
+    }
+
+    /// Checks that nobody waits for what its owner has got meanwhile (G8).
+    fn check_owners(&self, now: BootInstant, calls: &[Call]) -> Check {
+        for call in calls.iter().filter(|call| self.is_calm(call.site, now)) {
+            let Some((key, asked, _)) = call.lock() else { continue };
+            let enters = asked.owner.is_some_and(|owner| {
+                let entries = self.entries(call.site, key, owner);
+                entries.iter().any(|hold| hold.asked.mode == asked.mode && !hold.blended)
+            });
+            if enters {
+                return Err(format!("G8: call {} waits for its own lock", call.number));
+            }
+        }
+        Ok(())
     }
 
     fn check_hold(&mut self, at: usize, now: BootInstant, truth: &Truth) -> Check {
@@ -104,6 +120,9 @@ impl Ledger {
 
     /// Checks that a hold which is still believed in is not long gone.
     fn check_overdue(&self, hold: &Hold, now: BootInstant, gone: bool) -> Check {
+        if hold.last_end(self.session).is_some_and(|end| now >= end) {
+            return Err("valid after its TTL without renewal, or its maximum".into());
+        }
         if self.sites[hold.site].closed {
             return Err("valid after the shutdown".into());
         }
