@@ -96,11 +96,19 @@ impl Register {
         drop(state);
         if wakes_keeper {
             self.alarm.notify_one();
-            if !self.keeper_runs.swap(true, Ordering::AcqRel) {
-                shared.executor.spawn(keeper::run(Arc::downgrade(shared), self.alarm.clone()));
-            }
+        }
+        if keep_at.is_some() {
+            self.start_keeper(shared);
         }
         made
+    }
+
+    /// Starts the keeper's task with the first that is to be renewed, whatever has rung before.
+    fn start_keeper(&self, shared: &Arc<Shared>) {
+        let runs = &self.keeper_runs;
+        if !runs.load(Ordering::Acquire) && !runs.swap(true, Ordering::AcqRel) {
+            shared.executor.spawn(keeper::run(Arc::downgrade(shared), self.alarm.clone()));
+        }
     }
 
     /// Strikes out an entry. Once for each: a seat is given to others afterwards.

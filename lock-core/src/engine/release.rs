@@ -116,7 +116,11 @@ pub(crate) async fn shorten(held: Arc<Held>) -> Result<()> {
     held.keep_is_over().await;
     let kept = shared.repeated("unlock", || keep_for_the_minimum(&held)).await;
     match kept.and_then(|kept| shared.expect_answers(kept, 1)).as_deref() {
-        Ok([Kept::Renewed { .. }]) => Ok(()),
+        Ok([Kept::Renewed { .. }]) => {
+            let now = shared.now();
+            // An answer that was late has begun what was left of the minimum when it was sent anew.
+            if held.min_hold_left(now).is_zero() { release_now(held, now).await } else { Ok(()) }
+        }
         Ok(_) => Err(not_held_any_more()),
         Err(error) => {
             let minimum = shared.clock().sleep(held.min_hold_left(shared.now()));

@@ -1,6 +1,5 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test program uses some of it")]
-
 #![allow(clippy::unwrap_used, reason = "what cannot be set up must end the test")]
 
 use std::path::Path;
