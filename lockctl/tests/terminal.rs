@@ -22,7 +22,7 @@ use rustix::process::Signal;
 fn control_z_gives_the_prompt_back_and_the_lock_is_kept() {
     let place = Place::new();
     let shell = Tty::shell(&place);
-    shell.types("$L run k --ttl 1s -- sh -c 'echo $$ > job; exec cat'\n");
+    shell.types("$L run k --ttl 2s -- sh -c 'echo $$ > job; exec cat'\n");
     eventually("the job runs", || !place.read("job").is_empty());
     let job = place.pid("job");
     shell.types("ping\n");
@@ -32,7 +32,7 @@ fn control_z_gives_the_prompt_back_and_the_lock_is_kept() {
     shell.types("echo pro''mpt\n");
     shell.sees("prompt");
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(3) {
+    while start.elapsed() < Duration::from_secs(5) {
         assert!(place.is_locked("k"));
         thread::sleep(Duration::from_millis(50));
     }
@@ -94,7 +94,9 @@ fn fg_that_comes_before_the_news_of_a_stopped_job_is_not_lost() {
     eventually("the job stands still", || state(place.pid("job")) == Some('T'));
     // The front knows nothing of it yet.
     shell.types("fg\n");
-    eventually("the front has the terminal", || foreground_of(front) == front);
+    // Or the job has, if the guardian looks at it only now.
+    let theirs = [front, place.pid("job")];
+    eventually("they have the terminal", || theirs.contains(&foreground_of(front)));
     kill(keeper, Signal::CONT);
     eventually("the job goes on", || state(place.pid("job")) != Some('T'));
     shell.types("text\n");
