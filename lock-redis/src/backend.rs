@@ -29,7 +29,6 @@ use lock_core::WatchFor;
 use lock_core::async_trait;
 
 use crate::error::During;
-use crate::error::classify;
 use crate::keys;
 use crate::keys::Names;
 use crate::list;
@@ -153,19 +152,18 @@ impl Backend for Redis {
 
     async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
         let names = Names::of(&claim.key);
-        let node = self.0.route.node(&names).await?;
+        let route = &self.0.route;
+        let node = route.node(&names).await?;
         let (watch, is_new) = node.hints().add(&names.card, claim.token, hint);
-        if is_new {
-            let subscribed = node.subscribe(self.0.route.channels()).await;
-            subscribed.map_err(|failure| classify(failure, During::Request))?;
+        if is_new && let Err(failure) = node.subscribe(route.channels()).await {
+            drop(route.learn(&failure));
+            return Err(failure.into_error(During::Request));
         }
         Ok(watch)
     }
 
     async fn close(&self) -> Result<()> {
-        for node in self.0.route.nodes().await? {
-            node.disconnect();
-        }
+        self.0.route.disconnect();
         Ok(())
     }
 }

@@ -14,6 +14,51 @@ pub(crate) enum During {
     Request,
 }
 
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What the driver says of a request.
+    Driver(RedisError),
+    /// What we say: there is no connection, or the server is not fit.
+    Refused(Error),
+}
+
+impl Failure {
+    pub(crate) fn into_error(self, during: During) -> Error {
+        match self {
+            Self::Driver(failure) => classify(failure, during),
+            Self::Refused(error) => error,
+        }
+    }
+
+    /// Tells whether the script has to be sent in full.
+    pub(crate) fn is_unknown_script(&self) -> bool {
+        matches!(self, Self::Driver(failure)
+            if failure.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript))
+    }
+}
+
+impl From<RedisError> for Failure {
+    fn from(failure: RedisError) -> Self {
+        Self::Driver(failure)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Tells whether nothing more can be expected of a connection after `failure`.
+pub(crate) fn is_fatal(failure: &RedisError) -> bool {
+    failure.is_timeout()
+        || failure.is_connection_dropped()
+        || failure.is_io_error()
+        || failure.is_unrecoverable_error()
+        || failure.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
 /// Turns a failure into an error of the framework.
 pub(crate) fn classify(failure: RedisError, during: During) -> Error {
     let text = failure.to_string();
@@ -58,7 +103,9 @@ fn class(code: &str) -> Option<(ErrorKind, bool, &'static str)> {
         "MISCONF" => (Unavailable, true, "the server cannot save its data and refuses writes"),
         "OOM" => (Unavailable, true, "the server has no memory left: raise maxmemory"),
         "UNBLOCKED" => (Unavailable, true, "the server became a replica"),
-        "NOPERM" => (Config, false, "the user may not do this: see the least rights in the documentation"),
+        "NOPERM" => {
+            (Config, false, "the user may not do this: see the least rights in the documentation")
+        }
         "NOAUTH" => (Config, false, "the server wants a password"),
         "WRONGPASS" => (Config, false, "the server refused user or password"),
         "CROSSSLOT" => (Unavailable, false, "a fault in this library: keys of several slots"),
@@ -87,11 +134,8 @@ fn silence(failure: &RedisError, during: During) -> Error {
 fn clash(stored: &str) -> Error {
     Error::new(
         ErrorKind::InvalidInput,
-        format!("the store has this lock as {stored}, it cannot be in another mode at the same time"),
+        format!(
+            "the store has this lock as {stored}, it cannot be in another mode at the same time"
+        ),
     )
-}
-
-/// Whether the script has to be sent in full.
-pub(crate) fn is_unknown_script(failure: &RedisError) -> bool {
-    failure.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript)
 }

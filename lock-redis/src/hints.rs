@@ -69,7 +69,10 @@ impl Hints {
     pub(crate) fn wanted(&self) -> Vec<String> {
         let state = self.lock();
         let wanted = state.channels.iter().filter(|(_, entry)| !entry.subscribed);
-        wanted.filter(|(_, entry)| !entry.waiters.is_empty()).map(|(name, _)| name.clone()).collect()
+        wanted
+            .filter(|(_, entry)| !entry.waiters.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Notes that the server will tell of `channels` from now on.
@@ -127,7 +130,8 @@ impl Hints {
     }
 
     fn hint(&self, channel: &str, message: &str) {
-        let named = |token: &Token| message == "*" || message.split(' ').any(|it| it == token.to_string());
+        let named =
+            |token: &Token| message == "*" || message.split(' ').any(|it| it == token.to_string());
         let state = self.lock();
         let Some(entry) = state.channels.get(channel) else { return };
         let hints: Vec<_> =

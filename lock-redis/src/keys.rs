@@ -15,7 +15,7 @@ use lock_core::Result;
 pub(crate) const COMPANION: &str = "lk:{";
 
 /// How many slots a cluster has.
-const SLOTS: usize = 16_384;
+const SLOTS: u16 = 16_384;
 
 /// The stored names of one lock, in the order in which scripts take them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn of(key: &LockKey) -> Self {
         let lock = key.as_str();
-        let tag = hash_tag(lock).unwrap_or_else(|| tag_of_slot(slot(lock.as_bytes())));
+        let tag = tag_of(lock);
         Self {
             lock: lock.to_owned(),
             card: format!("{COMPANION}{tag}}}:{lock}"),
@@ -46,8 +46,7 @@ impl Names {
 /// Returns the lock whose card has this name, if it is one.
 pub(crate) fn lock_of_card(card: &str) -> Option<&str> {
     let (tag, lock) = card.strip_prefix(COMPANION)?.split_once("}:")?;
-    let own = hash_tag(lock).unwrap_or_else(|| tag_of_slot(slot(lock.as_bytes())));
-    (own == tag).then_some(lock)
+    (tag_of(lock) == tag).then_some(lock)
 }
 
 /// Refuses names that look like companions.
@@ -55,8 +54,19 @@ pub(crate) fn check(key: &LockKey) -> Result<()> {
     if !key.as_str().starts_with(COMPANION) {
         return Ok(());
     }
-    let message = format!("a key on redis cannot begin with {COMPANION:?}: locks are described there");
+    let message =
+        format!("a key on redis cannot begin with {COMPANION:?}: locks are described there");
     Err(Error::new(ErrorKind::InvalidInput, message))
+}
+
+/// Returns the slot of a name.
+pub(crate) fn slot_of(name: &str) -> u16 {
+    slot(hash_tag(name).unwrap_or(name).as_bytes())
+}
+
+/// Returns the tag of the companions of a lock.
+fn tag_of(lock: &str) -> &str {
+    hash_tag(lock).unwrap_or_else(|| &TAGS[usize::from(slot(lock.as_bytes()))])
 }
 
 /// The part of a name that a cluster hashes, if it is not the whole: between the first `{` and the
@@ -68,8 +78,8 @@ fn hash_tag(name: &str) -> Option<&str> {
 }
 
 /// The slot of bytes that have no hash tag.
-fn slot(bytes: &[u8]) -> usize {
-    usize::from(crc16(bytes)) % SLOTS
+fn slot(bytes: &[u8]) -> u16 {
+    crc16(bytes) % SLOTS
 }
 
 /// CRC-16/XMODEM: polynomial 0x1021, no reflection, starting at 0 (the Redis Cluster specification).
@@ -84,18 +94,14 @@ fn crc16(bytes: &[u8]) -> u16 {
 /// A tag for each slot. Part of the layout on the wire: all versions must agree.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(tags);
 
-fn tag_of_slot(slot: usize) -> &'static str {
-    &TAGS[slot]
-}
-
 /// The first that hashes to each slot of `a`, `b` … `z`, `aa`, `ab` … `zzzz`.
 fn tags() -> Vec<String> {
-    let mut tags = vec![String::new(); SLOTS];
+    let mut tags = vec![String::new(); usize::from(SLOTS)];
     let mut missing = SLOTS;
     let mut number = 0;
     while missing > 0 {
         let word = word(number);
-        let tag = &mut tags[slot(word.as_bytes())];
+        let tag = &mut tags[usize::from(slot(word.as_bytes()))];
         if tag.is_empty() {
             *tag = word;
             missing -= 1;
@@ -136,7 +142,7 @@ mod tests {
     #[test]
     fn every_slot_has_a_tag_of_at_most_four_letters() {
         for (slot, tag) in TAGS.iter().enumerate() {
-            assert_eq!(super::slot(tag.as_bytes()), slot);
+            assert_eq!(usize::from(slot_of(tag)), slot);
             assert!(tag.len() <= 4, "{tag}");
         }
     }
@@ -145,9 +151,8 @@ mod tests {
     fn companions_hash_to_the_slot_of_the_lock() {
         for name in ["a", "a}b", "{a}b", "x{t}y", "{}x", "a{b", "{{a}b", "lk", "🔒{é}", "}{"] {
             let names = Names::of(&LockKey::new(name).unwrap());
-            let hashed = |name: &str| slot(hash_tag(name).unwrap_or(name).as_bytes());
             for companion in [&names.card, &names.holders, &names.line] {
-                assert_eq!(hashed(companion), hashed(name), "{companion}");
+                assert_eq!(slot_of(companion), slot_of(name), "{companion}");
             }
             assert_eq!(lock_of_card(&names.card), Some(name));
             assert_eq!(lock_of_card(&names.line), None, "{}", names.line);

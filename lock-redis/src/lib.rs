@@ -1,6 +1,9 @@
 //! Locks on Redis and Valkey.
 
 mod backend;
+mod channels;
+mod check;
+mod cluster;
 mod config;
 mod error;
 mod hints;
@@ -10,6 +13,8 @@ mod node;
 mod reply;
 mod route;
 mod scripts;
+mod sentinel;
+mod server;
 mod unattended;
 
 pub use backend::Redis;

@@ -10,7 +10,6 @@ use lock_core::Result;
 use redis::Value;
 
 use crate::error::During;
-use crate::error::classify;
 use crate::keys::COMPANION;
 use crate::keys::Names;
 use crate::keys::lock_of_card;
@@ -96,7 +95,8 @@ async fn scan(node: &Node, prefix: &str, names: &mut BTreeSet<String>) -> Result
     loop {
         let mut command = redis::cmd("SCAN");
         command.arg(&at).arg("MATCH").arg(&pattern).arg("COUNT").arg(SCANNED);
-        let answer = node.call(command).await.map_err(|failure| classify(failure, During::Request))?;
+        let answer =
+            node.call(command).await.map_err(|failure| failure.into_error(During::Request))?;
         let mut parts = reply::list(answer)?.into_iter();
         at = reply::text(parts.next())?;
         for card in reply::list(parts.next().unwrap_or(Value::Nil))? {
@@ -112,7 +112,8 @@ async fn scan(node: &Node, prefix: &str, names: &mut BTreeSet<String>) -> Result
 
 /// What a pattern would take for more than itself.
 fn escaped(prefix: &str) -> String {
-    let escape = |c| if matches!(c, '*' | '?' | '[' | ']' | '\\') { vec!['\\', c] } else { vec![c] };
+    let escape =
+        |c| if matches!(c, '*' | '?' | '[' | ']' | '\\') { vec!['\\', c] } else { vec![c] };
     prefix.chars().flat_map(escape).collect()
 }
 

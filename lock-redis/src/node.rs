@@ -4,6 +4,7 @@
 //! (RESP3). A call that is dropped goes on in the background, so that its end, or its time-out, is still
 //! noticed: a connection that does not answer within the limit is given up.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -11,63 +12,77 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
+use lock_core::Error;
+use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::AsyncConnectionConfig;
 use redis::Client;
 use redis::Cmd;
-use redis::ConnectionInfo;
 use redis::Pipeline;
-use redis::RedisError;
+use redis::PushInfo;
+use redis::PushKind;
 use redis::RedisResult;
 use redis::Value;
-use redis::aio::MultiplexedConnection;
 use redis::aio::ConnectionLike as _;
+use redis::aio::MultiplexedConnection;
+use redis::aio::SendError;
 use tokio::runtime::Handle;
 
+use crate::channels::Channels;
+use crate::check::Facts;
 use crate::error::During;
+use crate::error::Failure;
 use crate::error::classify;
+use crate::error::is_fatal;
 use crate::hints::Hints;
+use crate::reply;
+use crate::server::Address;
+use crate::server::Limits;
+use crate::server::Login;
 use crate::unattended::Unattended;
 
-/// How long to wait for a connection, and for each reply on it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) connect: Duration,
-    pub(crate) reply: Duration,
+/// Makes one [`Node`] for each address.
+pub(crate) struct Pool {
+    pub(crate) limits: Limits,
+    login: Login,
+    allows_eviction: bool,
+    /// Where connections live: a caller's runtime may end before its provider does.
+    runtime: Handle,
+    nodes: Mutex<HashMap<Address, Node>>,
 }
 
-/// Which kind of channels a server tells releases on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Channels {
-    /// To all clients of the server, or of the cluster.
-    Plain,
-    /// Within the shard of a cluster (7.0 and later).
-    Sharded,
-}
-
-impl Channels {
-    /// The command that scripts publish with.
-    pub(crate) fn publish(self) -> &'static str {
-        match self {
-            Self::Plain => "PUBLISH",
-            Self::Sharded => "SPUBLISH",
-        }
+impl Pool {
+    pub(crate) fn new(login: Login, limits: Limits, allows_eviction: bool) -> Self {
+        let nodes = Mutex::default();
+        Self { limits, login, allows_eviction, runtime: Handle::current(), nodes }
     }
 
-    fn join(self) -> &'static str {
-        match self {
-            Self::Plain => "SUBSCRIBE",
-            Self::Sharded => "SSUBSCRIBE",
+    /// Returns the server at `address`. Nothing is sent before the first call.
+    pub(crate) fn node(&self, address: &Address) -> Result<Node> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = nodes.get(address) {
+            return Ok(node.clone());
         }
+        let node = Node(Arc::new(Inner {
+            client: self.login.client(address)?,
+            limits: self.limits,
+            allows_eviction: self.allows_eviction,
+            runtime: self.runtime.clone(),
+            hints: Hints::new(),
+            live: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+            subscribing: tokio::sync::Mutex::new(()),
+            last_id: AtomicU64::new(0),
+        }));
+        nodes.insert(address.clone(), node.clone());
+        Ok(node)
     }
 
-    fn leave(self) -> &'static str {
-        match self {
-            Self::Plain => "UNSUBSCRIBE",
-            Self::Sharded => "SUNSUBSCRIBE",
-        }
+    /// Ends all connections.
+    pub(crate) fn disconnect(&self) {
+        let nodes = std::mem::take(&mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner));
+        nodes.values().for_each(Node::disconnect);
     }
 }
 
@@ -78,7 +93,7 @@ pub(crate) struct Node(Arc<Inner>);
 struct Inner {
     client: Client,
     limits: Limits,
-    /// Where connections live: a caller's runtime may end before its provider does.
+    allows_eviction: bool,
     runtime: Handle,
     hints: Arc<Hints>,
     live: Mutex<Option<Live>>,
@@ -93,80 +108,85 @@ struct Inner {
 struct Live {
     id: u64,
     connection: MultiplexedConnection,
+    facts: Arc<Facts>,
 }
 
 impl Node {
-    /// Prepares to connect to a server; nothing is sent before the first call.
-    pub(crate) fn new(server: ConnectionInfo, limits: Limits, runtime: Handle) -> Result<Self> {
-        let client = Client::open(server).map_err(|failure| classify(failure, During::Connect))?;
-        Ok(Self(Arc::new(Inner {
-            client,
-            limits,
-            runtime,
-            hints: Hints::new(),
-            live: Mutex::new(None),
-            connecting: tokio::sync::Mutex::new(()),
-            subscribing: tokio::sync::Mutex::new(()),
-            last_id: AtomicU64::new(0),
-        })))
-    }
-
     /// The waiters that this server tells of releases.
     pub(crate) fn hints(&self) -> &Arc<Hints> {
         &self.0.hints
     }
 
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.0.runtime
+    /// Connects, unless there is a connection, and returns what the server says of itself.
+    pub(crate) async fn ready(&self) -> Result<Arc<Facts>, Failure> {
+        Ok(self.live().await?.facts)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.lock().is_some()
     }
 
     /// Sends one command.
-    pub(crate) async fn call(&self, command: Cmd) -> RedisResult<Value> {
+    pub(crate) async fn call(&self, command: Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
         let mut connection = live.connection;
-        let request = async move { connection.req_packed_command(&command).await };
-        self.settle(live.id, request).await?.extract_error()
+        let request = async move { connection.req_packed_command(&command).await?.extract_error() };
+        Ok(self.settle(live.id, request).await?)
     }
 
     /// Sends several commands at once; each has an answer of its own, in order.
-    pub(crate) async fn calls(&self, commands: Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+    pub(crate) async fn calls(
+        &self,
+        commands: Pipeline,
+    ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         let live = self.live().await?;
         let mut connection = live.connection;
         let count = commands.len();
-        let request =
-            async move { connection.req_packed_commands(&commands, 0, count).await };
+        let request = async move { connection.req_packed_commands(&commands, 0, count).await };
         let answers = self.settle(live.id, request).await?;
-        Ok(answers.into_iter().map(Value::extract_error).collect())
+        Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
     }
 
-    /// Subscribes to every channel that has waiters, and leaves those that nobody waits on. One at a
-    /// time: a channel that is left must not be subscribed to before.
-    ///
-    /// Runs to its end also if the caller goes away.
-    pub(crate) async fn subscribe(&self, kind: Channels) -> RedisResult<()> {
+    /// Sends one command to a server that does not own its slot yet.
+    pub(crate) async fn call_asking(&self, command: Cmd) -> Result<Value, Failure> {
+        let mut commands = Pipeline::new();
+        commands.add_command(redis::cmd("ASKING")).add_command(command);
+        self.calls(commands).await?.pop().unwrap_or_else(|| Err(aborted().into()))
+    }
+
+    /// Tells whether `other` is the same server.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Subscribes to every channel that has waiters, and leaves those that nobody waits on. One step at
+    /// a time: a channel must not be left after it was joined anew. Runs to its end also if the caller
+    /// goes away.
+    pub(crate) async fn subscribe(&self, kind: Channels) -> Result<(), Failure> {
         let node = self.clone();
         let step = self.0.runtime.spawn(async move {
             let _one = node.0.subscribing.lock().await;
-            let hints = &node.0.hints;
-            let (idle, wanted) = (hints.take_idle(), hints.wanted());
-            for (verb, names) in [(kind.leave(), idle), (kind.join(), wanted)] {
-                node.for_each(verb, &names).await?;
-                if verb == kind.join() {
-                    hints.confirmed(&names);
-                }
-            }
+            let idle = node.0.hints.take_idle();
+            node.for_each(kind.leave(), &idle).await?;
+            let wanted = node.0.hints.wanted();
+            node.for_each(kind.join(), &wanted).await?;
+            node.0.hints.confirmed(&wanted);
             Ok(())
         });
-        step.await.map_err(|failure| RedisError::from(std::io::Error::other(failure)))?
+        step.await.unwrap_or_else(|_| Err(aborted().into()))
     }
 
     /// Sends `verb` once for each name, all at once.
-    async fn for_each(&self, verb: &str, names: &[String]) -> RedisResult<()> {
-        let calls = names.iter().map(|name| self.call(redis::cmd(verb).arg(name).to_owned()));
+    async fn for_each(&self, verb: &str, names: &[String]) -> Result<(), Failure> {
+        let calls = names.iter().map(|name| {
+            let mut command = redis::cmd(verb);
+            command.arg(name);
+            self.call(command)
+        });
         futures_util::future::try_join_all(calls).await.map(drop)
     }
 
-    /// Gives the connection up, so that the next call makes a new one.
+    /// Gives the connection up; the next call makes a new one.
     pub(crate) fn disconnect(&self) {
         drop(self.lock().take());
         self.0.hints.break_all();
@@ -181,9 +201,7 @@ impl Node {
         let node = self.clone();
         let request = Box::pin(async move {
             let answer = request.await;
-            if let Err(failure) = &answer
-                && is_fatal(failure)
-            {
+            if answer.as_ref().is_err_and(is_fatal) {
                 node.discard(id);
             }
             answer
@@ -191,7 +209,7 @@ impl Node {
         Unattended { request: Some(request), runtime: &self.0.runtime }.await
     }
 
-    async fn live(&self) -> RedisResult<Live> {
+    async fn live(&self) -> Result<Live, Failure> {
         if let Some(live) = self.lock().clone() {
             return Ok(live);
         }
@@ -201,27 +219,34 @@ impl Node {
         }
         let node = self.clone();
         let made = self.0.runtime.spawn(async move { node.connect().await });
-        made.await.map_err(|failure| RedisError::from(std::io::Error::other(failure)))?
+        Ok(made.await.unwrap_or_else(|_| Err(aborted()))?)
     }
 
-    async fn connect(&self) -> RedisResult<Live> {
+    async fn connect(&self) -> Result<Live> {
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (hints, node) = (self.0.hints.clone(), Arc::downgrade(&self.0));
+        let hear = move |push: PushInfo| {
+            match push.kind {
+                PushKind::Disconnection => {
+                    node.upgrade().into_iter().for_each(|inner| Self(inner).discard(id));
+                }
+                _ => hints.heard(&push),
+            }
+            Ok::<_, SendError>(())
+        };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.0.limits.connect))
             .set_response_timeout(Some(self.0.limits.reply))
-            .set_push_sender(move |push: redis::PushInfo| {
-                if push.kind == redis::PushKind::Disconnection {
-                    if let Some(inner) = node.upgrade() {
-                        Self(inner).discard(id);
-                    }
-                } else {
-                    hints.heard(&push);
-                }
-                Ok::<(), redis::aio::SendError>(())
-            });
-        let connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let live = Live { id, connection };
+            .set_push_sender(hear);
+        let failed = |failure| classify(failure, During::Connect);
+        let made = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut connection = made.map_err(failed)?;
+        let mut info = redis::cmd("INFO");
+        info.arg("everything");
+        let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
+        let facts = Facts::read(&reply::info(info.map_err(failed)?)?);
+        facts.check(self.0.allows_eviction)?;
+        let live = Live { id, connection, facts: Arc::new(facts) };
         *self.lock() = Some(live.clone());
         Ok(live)
     }
@@ -239,11 +264,7 @@ impl Node {
     }
 }
 
-/// Whether nothing more can be expected of a connection after `failure`.
-fn is_fatal(failure: &RedisError) -> bool {
-    failure.is_timeout()
-        || failure.is_connection_dropped()
-        || failure.is_io_error()
-        || failure.is_unrecoverable_error()
-        || failure.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly)
+fn aborted() -> Error {
+    Error::new(ErrorKind::Unavailable, "the runtime that the connection lives on has ended")
+        .ambiguous()
 }

@@ -100,6 +100,14 @@ fn millis(number: i64) -> Option<Duration> {
     u64::try_from(number).ok().map(Duration::from_millis)
 }
 
+/// The text of `INFO`.
+pub(crate) fn info(reply: Value) -> Result<String> {
+    match reply {
+        Value::VerbatimString { text, .. } => Ok(text),
+        reply => text(Some(reply)),
+    }
+}
+
 pub(crate) fn list(reply: Value) -> Result<Vec<Value>> {
     match reply {
         Value::Array(items) => Ok(items),
@@ -117,7 +125,7 @@ pub(crate) fn text(reply: Option<Value>) -> Result<String> {
     }
 }
 
-fn number(reply: Option<Value>) -> Result<i64> {
+pub(crate) fn number(reply: Option<Value>) -> Result<i64> {
     match reply {
         Some(Value::Int(number)) => Ok(number),
         _ => Err(unreadable()),
