@@ -136,6 +136,22 @@ impl Cluster {
         cluster
     }
 
+    /// Moves `slots` slots from one primary to another, with what they hold.
+    pub(crate) fn reshard(&self, from: usize, to: usize, slots: u32) {
+        let id = |server: &Server| {
+            let answer = server.command("CLUSTER MYID");
+            answer.lines().nth(1).unwrap().to_owned()
+        };
+        let output = Command::new("redis-cli")
+            .args(["--cluster", "reshard", &format!("127.0.0.1:{}", self.servers[from].port)])
+            .args(["--cluster-from", &id(&self.servers[from])])
+            .args(["--cluster-to", &id(&self.servers[to])])
+            .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
     pub(crate) fn url(&self) -> String {
         let hosts: Vec<_> = self
             .servers
@@ -192,7 +208,8 @@ fn spawn(arguments: &[String], folder: &Path) -> Child {
         .args(arguments)
         .current_dir(folder)
         .stdin(Stdio::null())
-        .stdout(log)
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
         .spawn()
         .unwrap_or_else(|failure| panic!("redis-server cannot be started: {failure}"))
 }
