@@ -14,6 +14,7 @@ use lock_core::Evicted;
 use lock_core::Eviction;
 use lock_core::Hint;
 use lock_core::Kept;
+use lock_core::KeyRule;
 use lock_core::KeyState;
 use lock_core::Lease;
 use lock_core::LockKey;
@@ -188,7 +189,7 @@ fn profile() -> Profile {
         eager: Duration::ZERO,
         max: Duration::from_secs(1),
     };
-    profile.key_rule = keys::check;
+    profile.key_rule = KeyRule::new(keys::check);
     profile
 }
 

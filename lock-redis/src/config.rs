@@ -47,6 +47,7 @@ pub const DRIVER: Driver = Driver {
         },
     ],
     connect: |url| Box::pin(open(url)),
+    schema: |_| Ok(None),
 };
 
 async fn open(url: ConnectUrl) -> Result<SharedBackend> {

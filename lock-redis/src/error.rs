@@ -72,16 +72,17 @@ pub(crate) fn classify(failure: RedisError, during: During) -> Error {
 
 /// The server has said what is wrong: it did nothing.
 fn answer(failure: &RedisError, text: &str) -> Option<Error> {
-    if let Some((_, said)) = text.split_once("LOCKMODE") {
-        return Some(clash(said.trim_start_matches([':', ' ']).split_whitespace().next()?));
+    let said = failure.detail().unwrap_or_default();
+    if failure.code() == Some("LOCKMODE") {
+        return Some(clash(said));
     }
+    // Raised inside a function, it stands within a longer text.
     if let Some((_, said)) = text.split_once("LOCKCORRUPT") {
-        let said = said.trim_start_matches([':', ' ']);
+        let said = said.trim_start_matches(['"', ':', ' ']);
         return Some(Error::new(ErrorKind::Corrupt, said.split(" script:").next()?.trim()));
     }
     let code = failure.code()?;
     let (kind, passing, message) = class(code)?;
-    let said = failure.detail().unwrap_or_default();
     let error = Error::new(kind, format!("{message} ({code} {said})"));
     Some(if passing { error } else { error.permanent() })
 }

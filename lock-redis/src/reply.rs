@@ -7,6 +7,7 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Fence;
 use lock_core::Holder;
+use lock_core::Peek;
 use lock_core::Result;
 use redis::Value;
 
@@ -45,11 +46,12 @@ pub(crate) fn fate(reply: Value) -> Result<Fate> {
 }
 
 /// Whether an attempt may succeed, or when to look again.
-pub(crate) fn peek(reply: Value) -> Result<lock_core::Peek> {
+pub(crate) fn peek(reply: Value) -> Result<Peek> {
     let mut parts = list(reply)?.into_iter();
     match number(parts.next())? {
-        1 => Ok(lock_core::Peek::Free),
-        _ => Ok(lock_core::Peek::Held { retry_in: millis(number(parts.next())?) }),
+        1 => Ok(Peek::Free),
+        2 => Ok(Peek::Crowded { retry_in: millis(number(parts.next())?) }),
+        _ => Ok(Peek::Held { retry_in: millis(number(parts.next())?) }),
     }
 }
 

@@ -41,7 +41,7 @@ local function place(token)
   local stored = redis.call('HGET', card, 'p:' .. token)
   if not stored then return 0, '' end
   local ends, mode = string.match(stored, '^(%d+) (.+)$')
-  if not ends then error({err = 'LOCKCORRUPT a place in line reads ' .. stored}) end
+  if not ends then error('LOCKCORRUPT a place in line reads ' .. stored) end
   return tonumber(ends), mode
 end
 local function leave(token)
@@ -237,6 +237,8 @@ if patience > 0 then
   redis.call('PEXPIRE', card, day + ttl)
   redis.call('PEXPIRE', line, day)
   ahead = redis.call('ZRANK', line, token) + (held == 'exclusive' and 1 or several)
+elseif wakes >= 0 then
+  ahead = redis.call('ZCARD', line) + (held == 'exclusive' and 1 or several)
 end
 if held then
   local left = redis.call('PTTL', lock)
@@ -331,7 +333,8 @@ return found
 
 /// Looks for a waiter and writes nothing (S10).
 ///
-/// Arguments: 1 token, 2 mode. Answers: `{1}` an attempt may succeed, `{0, ms until that may change or -1}`.
+/// Arguments: 1 token, 2 mode. Answers: `{1}` an attempt may succeed, `{0, ms until that may change or -1}`, or
+/// with 2 instead of 0 that the token should stand in line: others do, or hold in another mode.
 const PEEK: &str = "\
 local token, mode = ARGV[1], ARGV[2]
 local free, wakes = admits(mode, held, several), -1
@@ -344,6 +347,8 @@ walk(false, function(next, its, ends)
   return not free
 end)
 if free then return {1} end
+local crowded = wakes >= 0 or (held and held ~= mode)
+local answer = crowded and not redis.call('ZSCORE', line, token) and 2 or 0
 if held then
   local left = redis.call('PTTL', lock)
   if held ~= 'exclusive' then
@@ -352,7 +357,7 @@ if held then
   end
   if left >= 0 and (wakes < 0 or left < wakes) then wakes = left end
 end
-return {0, wakes}
+return {answer, wakes}
 ";
 
 /// Tells who holds and how many wait, and writes nothing (S10). Answers: `{holders, waiting}`.

@@ -18,8 +18,34 @@ use crate::servers::Cluster;
 use crate::servers::Server;
 
 const NAMES: &[&str] = &[
-    "a", "A", "a ", " a", "a}b", "{a}b", "x{t}y", "{}x", "{}{a}", "a{b", "}{", "{{a}b", "lk", "lk:", "lk:x",
-    "shared:1", "permits:2:x", "*", "a*", "[a]", "\\", "🔒", "é", "e\u{301}", "a\tb", "a:b", "{a}h:b", "}h:a",
+    "a",
+    "A",
+    "a ",
+    " a",
+    "a}b",
+    "{a}b",
+    "x{t}y",
+    "{}x",
+    "{}{a}",
+    "a{b",
+    "}{",
+    "{{a}b",
+    "lk",
+    "lk:",
+    "lk:x",
+    "shared:1",
+    "permits:2:x",
+    "*",
+    "a*",
+    "[a]",
+    "\\",
+    "🔒",
+    "é",
+    "e\u{301}",
+    "a\tb",
+    "a:b",
+    "{a}h:b",
+    "}h:a",
 ];
 
 async fn connect(url: &str) -> Arc<dyn LockProvider> {
