@@ -178,14 +178,17 @@ fn who_waits_enters_what_its_owner_gets() {
     interleave(4000, |place| {
         let engine = place.engine();
         let guard = block_on(lock(engine.clone(), forever())).unwrap();
+        let bob = engine.clone();
+        let bob = start(async move { lock(bob, forever()).await?.unlock().await });
         let ann = || forever().owner("ann");
-        let others = [ann(), ann().fair(), ann()];
+        let others = [ann(), ann().fair()];
         let others = others.map(|options| start(lock(engine.clone(), options)));
         drop(guard);
         // Each keeps what it has got until all have got in.
         let guards = others.map(|other| other.join().unwrap().unwrap());
         assert!(guards.iter().all(|guard| guard.fence() == guards[0].fence()));
         drop(guards);
+        bob.join().unwrap().unwrap();
         block_on(engine.shutdown(TTL)).unwrap();
         assert!(!place.is_used());
     });
@@ -226,6 +229,12 @@ fn a_deadline_meets_a_renewal() {
             hand.jump(TTL / 2);
             hand.jump(TTL / 2);
         });
+        let looked = guard.hold();
+        let looker = thread::spawn(move || {
+            let first = looked.is_valid();
+            thread::yield_now();
+            assert!(first || !looked.is_valid(), "it was over, and is valid again");
+        });
         let (told, extended) = (
             guard.hold(),
             start(async move {
@@ -235,6 +244,7 @@ fn a_deadline_meets_a_renewal() {
         );
         let (guard, outcome) = extended.join().unwrap();
         clock.join().unwrap();
+        looker.join().unwrap();
         if hold.is_valid() {
             assert!(place.look().holders.iter().any(|it| it.fence == Some(hold.fence())));
         } else {
@@ -279,8 +289,23 @@ fn a_shutdown_meets_a_lock_that_is_being_opened() {
             }
         }
         let shown = format!("{engine:?}");
-        assert!(shown.contains("Keeper(0 kept)"), "{shown}");
+        assert!(shown.contains("(0 kept)"), "{shown}");
         // What came after the provider had closed is released by whoever came, if it can be: else by TTL.
+    });
+}
+
+#[test]
+fn a_shutdown_meets_those_who_wait() {
+    interleave(4000, |place| {
+        let (engine, other) = (place.engine(), place.engine());
+        let guard = block_on(lock(other, forever())).unwrap();
+        let waiters = [forever(), forever(), forever().fair()];
+        let waiters = waiters.map(|options| start(lock(engine.clone(), options)));
+        block_on(engine.shutdown(TTL)).unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        }
+        drop(guard);
     });
 }
 
