@@ -112,6 +112,8 @@ impl Cluster {
             "yes",
             "--cluster-node-timeout",
             "1000",
+            "--repl-diskless-sync-delay",
+            "0",
             "--save",
             "",
             "--appendonly",
@@ -128,10 +130,15 @@ impl Cluster {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let cluster = Self { servers };
         until("a cluster that serves all slots", || {
-            cluster
-                .servers
-                .iter()
-                .all(|server| server.command("CLUSTER INFO").contains("cluster_state:ok"))
+            let serves =
+                |server: &Server| server.command("CLUSTER INFO").contains("cluster_state:ok");
+            cluster.servers.iter().all(serves)
+        });
+        // A replica that has not caught up yet cannot take over.
+        until("replicas that have caught up", || {
+            let link = ["state=online", "master_link_status:up"];
+            let is_linked = |info: String| link.iter().any(|state| info.contains(state));
+            cluster.servers.iter().all(|server| is_linked(server.command("INFO replication")))
         });
         cluster
     }
