@@ -110,7 +110,7 @@ fn line<const N: usize>(row: &[Cell; N], widths: &[usize; N], coloured: bool) ->
 }
 
 /// Takes from the widest of the elastic columns until all fit into `room`, as far as that goes.
-pub(crate) fn shrink(widths: &mut [usize], elastic: &[usize], room: usize) {
+fn shrink(widths: &mut [usize], elastic: &[usize], room: usize) {
     let gaps = SPACE * widths.len().saturating_sub(1);
     let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(room);
     while excess > 0 {
@@ -133,7 +133,7 @@ fn columns() -> usize {
 }
 
 /// Tells whether the user wants no colour anywhere: <https://no-color.org>.
-pub(crate) fn no_colour() -> bool {
+fn no_colour() -> bool {
     env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 

@@ -242,6 +242,24 @@ fn a_store_that_is_away_is_waited_for() {
 }
 
 #[test]
+fn a_store_that_goes_away_while_it_waits_is_waited_for() {
+    let place = Place::new();
+    let held = place.run(&["acquire", "k", "--hold-for", "2s"]);
+    assert_eq!(held.code, 0, "{}", held.stderr);
+    let elected = start(&place, &["-v"], "exit 9");
+    eventually("it waits", || place.read("said").contains("waiting for \"k\""));
+    // Questions are still answered, but when the key is free it cannot be taken.
+    let hog = rusqlite::Connection::open(place.path("locks.db")).unwrap();
+    hog.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    eventually("it says so", || place.read("said").contains("; still trying\n"));
+    hog.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(ends(elected), 9);
+    let said = place.read("said");
+    assert_eq!(said.matches("still trying").count(), 1, "{said}");
+    assert_eq!(said.matches("the store answers again").count(), 1, "{said}");
+}
+
+#[test]
 fn a_signal_ends_the_wait_for_a_store() {
     let place = Place::new();
     assert_eq!(place.run(&["list"]).code, 0);

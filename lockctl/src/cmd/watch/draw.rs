@@ -1,4 +1,5 @@
-//! The picture: top line, table, foot.
+//! The picture: top line, table, foot. Colours are left out by the terminal's library where
+//! `NO_COLOR` says so.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -20,7 +21,6 @@ use super::columns::MARK;
 use super::columns::columns;
 use super::view::View;
 use crate::duration::brief;
-use crate::table::no_colour;
 use crate::text::cut;
 use crate::text::fitting;
 use crate::text::printable;
@@ -40,45 +40,30 @@ impl Head {
     }
 }
 
-/// The colours, or none.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Palette {
-    coloured: bool,
+/// How a row looks that something has happened to.
+fn style_of(change: Option<Change>) -> Style {
+    match change {
+        None => Style::new(),
+        Some(Change::Taken) => Style::new().fg(Color::Green).add_modifier(Modifier::BOLD),
+        Some(Change::Changed) => Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD),
+        Some(Change::Freed) => Style::new().add_modifier(Modifier::DIM),
+    }
 }
 
-impl Palette {
-    pub(super) fn new() -> Self {
-        Self { coloured: !no_colour() }
+/// A lease is renewed from a third of it on, so at less than half of it something is late.
+fn colour_of_bar(share: f64) -> Color {
+    match share {
+        0.5.. => Color::Green,
+        0.2.. => Color::Yellow,
+        _ => Color::Red,
     }
+}
 
-    fn of(self, colour: Color) -> Style {
-        if self.coloured { Style::new().fg(colour) } else { Style::new() }
-    }
-
-    fn row(self, change: Option<Change>) -> Style {
-        match change {
-            None => Style::new(),
-            Some(Change::Taken) => self.of(Color::Green).add_modifier(Modifier::BOLD),
-            Some(Change::Changed) => self.of(Color::Yellow).add_modifier(Modifier::BOLD),
-            Some(Change::Freed) => Style::new().add_modifier(Modifier::DIM),
-        }
-    }
-
-    /// A lease is renewed from a third of it on, so at less than half of it something is late.
-    fn bar(self, share: f64) -> Style {
-        self.of(match share {
-            0.5.. => Color::Green,
-            0.2.. => Color::Yellow,
-            _ => Color::Red,
-        })
-    }
-
-    fn mode(self, mode: Mode) -> Style {
-        match mode {
-            Mode::Exclusive => Style::new(),
-            Mode::Shared => self.of(Color::Cyan),
-            Mode::Permits { .. } => self.of(Color::Magenta),
-        }
+fn style_of_mode(mode: Mode) -> Style {
+    match mode {
+        Mode::Exclusive => Style::new(),
+        Mode::Shared => Style::new().fg(Color::Cyan),
+        Mode::Permits { .. } => Style::new().fg(Color::Magenta),
     }
 }
 
@@ -86,7 +71,6 @@ impl Palette {
 pub(super) fn draw(
     frame: &mut Frame<'_>,
     head: &Head,
-    palette: &Palette,
     board: &Board,
     view: &mut View,
     now: Instant,
@@ -107,7 +91,7 @@ pub(super) fn draw(
     }
     let (key, owner) = board.widths();
     let columns = columns(area.width.into(), key, owner);
-    let table = Table { columns, palette: *palette, since: board.since_look(now), now };
+    let table = Table { columns, since: board.since_look(now), now };
     table.heading(canvas);
     for (y, row) in (2..).zip(rows.iter().skip(view.top).take(page)) {
         table.row(canvas, y, row);
@@ -187,7 +171,6 @@ impl Canvas<'_> {
 
 struct Table {
     columns: Vec<(Column, usize)>,
-    palette: Palette,
     since: Duration,
     now: Instant,
 }
@@ -202,7 +185,7 @@ impl Table {
 
     fn row(&self, canvas: &mut Canvas<'_>, y: u16, row: &Row<'_>) {
         let change = row.entry.fresh(self.now);
-        let style = self.palette.row(change);
+        let style = style_of(change);
         let mark = match change {
             None => "",
             Some(Change::Taken) => "+",
@@ -224,7 +207,7 @@ impl Table {
             (Column::Key, _) => (row.entry.key.clone(), if row.first { plain } else { dim }),
             (Column::Waiting, _) => match row.entry.state.waiting {
                 1.. if row.first => {
-                    (row.entry.state.waiting.to_string(), self.palette.of(Color::Yellow))
+                    (row.entry.state.waiting.to_string(), Style::new().fg(Color::Yellow))
                 }
                 _ => (String::new(), plain),
             },
@@ -248,8 +231,8 @@ impl Table {
             _ => left.map(brief),
         };
         let style = match column {
-            Column::Mode => holder.mode.map_or_else(Style::new, |mode| self.palette.mode(mode)),
-            Column::Bar => self.palette.bar(share),
+            Column::Mode => holder.mode.map_or_else(Style::new, style_of_mode),
+            Column::Bar => Style::new().fg(colour_of_bar(share)),
             _ => Style::new(),
         };
         (text.unwrap_or_else(|| "-".to_owned()), style)

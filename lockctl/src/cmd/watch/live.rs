@@ -13,7 +13,6 @@ use rustix::process::kill_current_process_group;
 use super::PAUSE;
 use super::board::Board;
 use super::draw::Head;
-use super::draw::Palette;
 use super::draw::draw;
 use super::keyboard;
 use super::screen::Screen;
@@ -45,7 +44,6 @@ pub(super) async fn live(
     let mut live = Live {
         screen: Screen::open().map_err(unable)?,
         head: head(context, prefix),
-        palette: Palette::new(),
         board: Board::default(),
         view: View::default(),
     };
@@ -83,15 +81,14 @@ fn head(context: &Context, prefix: &str) -> Head {
 struct Live {
     screen: Screen,
     head: Head,
-    palette: Palette,
     board: Board,
     view: View,
 }
 
 impl Live {
     fn draw(&mut self) -> Result<(), Outcome> {
-        let Self { screen, head, palette, board, view } = self;
-        let drawn = screen.draw(|frame| draw(frame, head, palette, board, view, Instant::now()));
+        let Self { screen, head, board, view } = self;
+        let drawn = screen.draw(|frame| draw(frame, head, board, view, Instant::now()));
         drawn.map_err(|_| hung_up())
     }
 
