@@ -181,7 +181,8 @@ async fn are_kept_while_the_rest_is_waited_for(cx: Cx) -> Outcome {
         excluded(&holder, "a").await?;
         Outcome::Ok(held.unlock().await?)
     };
-    let (guards, released) = tokio::join!(lock_many(&engine, opts().ttl(ttl)), release);
+    let options = opts().ttl(ttl).wait(ttl * 3 + ms(10_000));
+    let (guards, released) = tokio::join!(lock_many(&engine, options), release);
     released?;
     let guards = guards?;
     check!(guards.check().is_ok() && guards.is_valid(), "not all are valid: {guards:?}");
@@ -220,8 +221,11 @@ async fn tell_which_was_lost(cx: Cx) -> Outcome {
 
 async fn are_all_released_though_one_was_lost(cx: Cx) -> Outcome {
     let (engine, other) = (cx.engine().await?, cx.engine().await?);
-    let guards = lock_many(&engine, opts()).await?;
+    let ttl = cx.ttl(&*cx.client().await?);
+    let guards = lock_many(&engine, opts().ttl(ttl)).await?;
     other.force_unlock("b", Eviction::LockOnly).await?;
+    // A session store asks the holder, who may not have heard of it yet.
+    within(ttl + SLACK, guards.lost()).await?;
     let error = failed(guards.unlock().await, ErrorKind::Lost)?;
     check!(error.key() == Some("b"), "b was lost: {error}");
     all_free(&cx).await
