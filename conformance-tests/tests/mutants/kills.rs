@@ -417,7 +417,6 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
         Flaw::ManyLeavesOne,
         &["many::are_all_released_though_one_was_lost", "many::that_are_dropped_are_free"],
     ),
-    (Flaw::LossHidden, &["many::are_all_released_though_one_was_lost"]),
     (Flaw::OwnerIgnored, &["many::are_entered_by_their_owner"]),
     (Flaw::AllExclusive, &["many::are_shared_by_readers"]),
     (Flaw::NoExclusion, &["election::has_one_leader_at_a_time"]),
