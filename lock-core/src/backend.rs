@@ -7,8 +7,6 @@ use std::any::Any;
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -23,6 +21,8 @@ use crate::Owner;
 use crate::Profile;
 use crate::Result;
 use crate::Token;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering;
 
 /// A store, as the engine uses it.
 ///

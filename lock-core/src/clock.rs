@@ -14,13 +14,14 @@ use std::ops::Add;
 use std::ops::Sub;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 use std::time::Duration;
+
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
 
 pub use manual::ManualClock;
 

@@ -23,6 +23,7 @@ mod nearest;
 mod options;
 mod profile;
 mod provider;
+mod sync;
 
 pub use async_trait::async_trait;
 pub use backend::Attempt;

@@ -6,6 +6,7 @@ mod config;
 mod controls;
 mod session;
 mod store;
+mod sync;
 mod wire;
 
 pub use client::Memory;

@@ -6,8 +6,6 @@
 //! with it; the next one starts empty.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -24,7 +22,6 @@ use lock_core::LockKey;
 use lock_core::Mode;
 use lock_core::Release;
 use lock_core::Result;
-use tokio::sync::Notify;
 
 use crate::controls::Call;
 use crate::store::Anchor;
@@ -35,6 +32,9 @@ use crate::store::SessionGone;
 use crate::store::SessionId;
 use crate::store::State;
 use crate::store::Tried;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::Notify;
 use crate::wire::Wire;
 
 #[derive(Debug)]

@@ -15,7 +15,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -44,6 +43,8 @@ pub(crate) use session::SessionId;
 use session::Sessions;
 pub(crate) use watchers::Bell;
 use watchers::Watcher;
+
+use crate::sync::Mutex;
 
 /// How long a hint that was given counts without its waiter trying again: as long as a place in line.
 const PATIENCE: Duration = Duration::from_secs(5);

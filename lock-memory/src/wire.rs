@@ -2,12 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lock_core::BootInstant;
@@ -22,6 +17,11 @@ use crate::store::Bell;
 use crate::store::Now;
 use crate::store::State;
 use crate::store::Store;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering;
 
 #[derive(Debug)]
 pub(crate) struct Wire {

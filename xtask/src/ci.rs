@@ -43,6 +43,7 @@ pub(crate) fn ci(options: &Options) -> Result {
     steps.run("lints", || lints(&workspace));
     steps.run("documentation", documentation);
     steps.run("each feature alone", || each_feature_alone(&workspace));
+    steps.run("interleavings of threads", || interleavings(&workspace));
     if has_deny() {
         steps.run("licences and advisories", || run(&mut cargo(&["deny", "check"])));
     } else {
@@ -86,6 +87,15 @@ fn lints(workspace: &Workspace) -> Result {
 fn documentation() -> Result {
     let mut command = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
     run(command.args(leave_out()).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Tries out interleavings of threads. All is built apart for it, with primitives that a scheduler moves.
+fn interleavings(workspace: &Workspace) -> Result {
+    let mut command = cargo(&["test", "--package", "lock-core", "--test", "meetings"]);
+    command.env("RUSTFLAGS", "--cfg shuttle");
+    // Optimized, it tries as many in a third of the time.
+    command.env("CARGO_PROFILE_TEST_OPT_LEVEL", "1").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    run(command.env("CARGO_TARGET_DIR", workspace.target("shuttle")?))
 }
 
 /// What has been checked so far.

@@ -1,6 +1,7 @@
 //! What cargo says of the workspace, and the crate outside it.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -42,6 +43,11 @@ impl Workspace {
         command.env("CARGO_TARGET_DIR", self.text("target_directory")?);
         command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
         Ok(command)
+    }
+
+    /// A folder of its own within the one for what is built.
+    pub(crate) fn target(&self, name: &str) -> Result<PathBuf> {
+        Ok(Path::new(self.text("target_directory")?).join(name))
     }
 
     fn text(&self, field: &str) -> Result<&str> {

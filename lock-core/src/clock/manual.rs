@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::BootInstant;
 use super::Clock;
 use super::Source;
 use super::Timers;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering;
 
 /// How often a test's runtime is given a turn after each timer, so that the tasks woken by it, and
 /// the tasks woken by those, come to rest before time moves on.

@@ -4,20 +4,21 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::thread;
 
 use tokio::runtime::Builder;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::options::Background;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::sync::Notify;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering;
 
 type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -30,14 +31,20 @@ pub(crate) struct Executor {
 
 #[derive(Debug)]
 enum Place {
-    Thread { jobs: mpsc::UnboundedSender<Job>, runtime: Handle },
+    Thread(mpsc::UnboundedSender<Job>),
     Runtime(Handle),
+    /// As tasks of the scheduler that tries out interleavings.
+    #[cfg(shuttle)]
+    Tasks,
 }
 
 impl Executor {
     pub(crate) fn new(background: Background) -> Result<Self> {
         let place = match background {
+            #[cfg(not(shuttle))]
             Background::Thread => start_thread().map_err(no_thread)?,
+            #[cfg(shuttle)]
+            Background::Thread => Place::Tasks,
             Background::Runtime(handle) => Place::Runtime(handle),
         };
         Ok(Self { place, debts: Arc::default() })
@@ -47,9 +54,22 @@ impl Executor {
     pub(crate) fn spawn(&self, job: impl Future<Output = ()> + Send + 'static) {
         match &self.place {
             // The thread ends after the last sender, so it is there.
-            Place::Thread { jobs, .. } => drop(jobs.send(Box::pin(job))),
+            Place::Thread(jobs) => drop(jobs.send(Box::pin(job))),
             Place::Runtime(handle) => drop(handle.spawn(job)),
+            // Not let go of, so that the scheduler sees each to its end.
+            #[cfg(shuttle)]
+            Place::Tasks => std::mem::forget(shuttle::future::spawn(job)),
         }
+    }
+
+    /// Runs `job` to its end, also if nobody waits for its outcome any more.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        job: impl Future<Output = T> + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (outcome, brought) = oneshot::channel();
+        self.spawn(async move { drop(outcome.send(job.await)) });
+        brought
     }
 
     /// Counts a debt to the store that a caller pays: [`settled`](Self::settled) waits for it.
@@ -83,14 +103,6 @@ impl Executor {
             paid.await;
         }
     }
-
-    /// Returns the runtime that background work runs on.
-    pub(crate) fn runtime(&self) -> &Handle {
-        match &self.place {
-            Place::Thread { runtime, .. } => runtime,
-            Place::Runtime(handle) => handle,
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -118,15 +130,16 @@ impl Drop for Debt {
     }
 }
 
+#[cfg_attr(shuttle, allow(dead_code, reason = "tasks of the scheduler stand in for the thread"))]
 fn start_thread() -> io::Result<Place> {
     let (jobs, queue) = mpsc::unbounded_channel();
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let handle = runtime.handle().clone();
     let work = move || runtime.block_on(run(queue));
     thread::Builder::new().name("lock-engine".into()).spawn(work)?;
-    Ok(Place::Thread { jobs, runtime: handle })
+    Ok(Place::Thread(jobs))
 }
 
+#[cfg_attr(shuttle, allow(dead_code, reason = "tasks of the scheduler stand in for the thread"))]
 fn no_thread(error: io::Error) -> Error {
     let message = "the process cannot start the thread that renews its locks: raise its limits";
     Error::new(ErrorKind::Unavailable, message).with_source(error)

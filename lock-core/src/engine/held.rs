@@ -2,16 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use super::Shared;
 use super::acquire::watch_holder;
@@ -32,6 +26,11 @@ use crate::Renew;
 use crate::Result;
 use crate::Watch;
 use crate::clock::TimerId;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::Notify;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering;
 
 /// One acquisition, until it is lost or its last guard lets go.
 pub(crate) struct Held {

@@ -5,19 +5,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use slab::Slab;
-use tokio::sync::Notify;
 
 use super::Shared;
 use super::held::Held;
@@ -26,6 +20,12 @@ use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
 use crate::Result;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::Notify;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::Ordering;
 
 /// Who is looked after.
 #[derive(Clone)]

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::call::Call;
@@ -19,6 +18,7 @@ use crate::Handle;
 use crate::LeaseKind;
 use crate::Loss;
 use crate::Result;
+use crate::sync::atomic::Ordering;
 
 /// What a guard finds when it lets go.
 enum Leaving {

@@ -71,8 +71,7 @@ impl Engine {
         options: EngineOptions,
     ) -> Result<Self> {
         let executor = Executor::new(options.background.clone())?;
-        let task = executor.runtime().spawn(connect);
-        let backend = task.await.map_err(|failure| {
+        let backend = executor.run(connect).await.map_err(|failure| {
             Error::new(ErrorKind::Unavailable, "connecting was aborted").with_source(failure)
         })??;
         Ok(Self(Arc::new(Shared::new(backend, options, executor)?)))

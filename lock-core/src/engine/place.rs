@@ -1,8 +1,6 @@
 //! A place in a store's line, which has to be refreshed while its waiter waits.
 
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -13,6 +11,8 @@ use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
 use crate::LeaseKind;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
 
 /// One claim that stands in line.
 #[derive(Debug)]

@@ -106,8 +106,7 @@ impl LockProvider for Engine {
     async fn shutdown(&self, timeout: Duration) -> Result<()> {
         self.0.begin_close();
         let finish = self.0.clone().finish_close(timeout);
-        let task = self.0.executor.runtime().spawn(finish);
-        let outcome = task.await.unwrap_or_else(|failure| {
+        let outcome = self.0.executor.run(finish).await.unwrap_or_else(|failure| {
             let message = "the background work ended before the shutdown";
             Err(Error::new(ErrorKind::Unavailable, message).with_source(failure))
         });

@@ -2,12 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
-
-use tokio::sync::Notify;
 
 use super::held::Held;
 use crate::Error;
@@ -16,6 +12,9 @@ use crate::LockKey;
 use crate::Mode;
 use crate::Owner;
 use crate::Result;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::Notify;
 
 /// The holds of explicit owners.
 #[derive(Debug, Default)]

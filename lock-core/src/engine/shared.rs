@@ -3,12 +3,9 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::Notify;
 
 use super::acquire::closed;
 use super::background::Executor;
@@ -31,6 +28,9 @@ use crate::Owner;
 use crate::Profile;
 use crate::Result;
 use crate::Wait;
+use crate::sync::Notify;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering;
 
 /// What an engine's parts share.
 pub(crate) struct Shared {

@@ -5,8 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,6 +12,8 @@ use tokio::sync::Semaphore;
 
 use crate::Holder;
 use crate::LockKey;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
 
 /// The local lines of all keys that somebody contends for.
 #[derive(Debug, Default)]

@@ -5,18 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use super::Shared;
 use crate::BootInstant;
@@ -25,6 +18,12 @@ use crate::Hint;
 use crate::LockKey;
 use crate::Peek;
 use crate::PollPlan;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::Notify;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::atomic::Ordering;
 
 /// Everyone of this provider who waits for a store to free a lock.
 #[derive(Debug)]

@@ -4,8 +4,6 @@
 //! [`PATIENCE`] is not counted on any more, so a future that nobody polls stops nobody.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 use lock_core::BootInstant;
 use lock_core::Hint;
@@ -14,6 +12,8 @@ use lock_core::Token;
 
 use super::PATIENCE;
 use super::crowd::Crowd;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering;
 
 /// A hint and whether its client can be reached by hints at all.
 #[derive(Clone, Debug)]
