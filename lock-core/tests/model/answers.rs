@@ -228,7 +228,8 @@ impl Ledger {
     ) -> Check {
         let What::Unlock { hold, last, valid } = call.what else { unreachable!() };
         let hold = &self.holds[hold];
-        let lingers = at < hold.min_end();
+        // What is shortened too late, by a slow request, stays for as long as was left when it was sent.
+        let lingers = call.began < hold.min_end();
         let calm = self.is_calm(call.site, call.began);
         let has = |truth: &Truth| truth.key(hold.key).find(hold.fence).is_some();
         let right = match outcome {
