@@ -289,7 +289,7 @@ fn a_shutdown_meets_a_lock_that_is_being_opened() {
             }
         }
         let shown = format!("{engine:?}");
-        assert!(shown.contains("Keeper(0 kept)"), "{shown}");
+        assert!(shown.contains("(0 kept)"), "{shown}");
         // What came after the provider had closed is released by whoever came, if it can be: else by TTL.
     });
 }

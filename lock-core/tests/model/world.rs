@@ -229,7 +229,7 @@ impl World {
     async fn check_engines(&mut self) -> Result<(), String> {
         for site in &self.sites {
             let shown = format!("{:?}", site.engine);
-            if !shown.contains("Keeper(0 kept)") {
+            if !shown.contains("(0 kept)") {
                 return Err(format!("G5: something is still kept: {shown}"));
             }
         }
