@@ -6,6 +6,7 @@ use lock_core::BootInstant;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::LockGuard;
+use lock_core::Mode;
 use lock_core::drift;
 
 use super::call::Call;
@@ -59,7 +60,7 @@ impl Ledger {
             return Expected::Refused;
         }
         // Readers do not overtake a writer that waits without a place in line.
-        let exclusive = asked.mode == lock_core::Mode::Exclusive;
+        let exclusive = asked.mode == Mode::Exclusive;
         let alone = !calls.iter().any(|call| call.waits_for(key));
         if exclusive || alone { Expected::Taken } else { Expected::Open }
     }
@@ -135,7 +136,10 @@ impl Ledger {
     fn check_order(&self, call: &Call, key: usize, asked: &Asked, calls: &[Call]) -> Check {
         for other in calls.iter().filter(|other| other.number < call.number) {
             let calm = self.is_calm(other.site, other.began) && self.is_calm(call.site, call.began);
-            if !calm || other.disturbed || call.disturbed || !other.waits_for(key) {
+            // Where there is room for both, who hears of it first is first.
+            let beside = |mode| mode == asked.mode && mode != Mode::Exclusive;
+            let beside = other.lock().is_some_and(|(_, asked, _)| beside(asked.mode));
+            if !calm || beside || other.disturbed || call.disturbed || !other.waits_for(key) {
                 continue;
             }
             let local = |it: &Call| {
