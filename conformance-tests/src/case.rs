@@ -41,6 +41,10 @@ pub enum Need {
     ClockedFence,
     /// Waiters can take a place in the store's line.
     Line,
+    /// Readers can share a lock.
+    Shared,
+    /// A lock can have several permits.
+    Permits,
     /// The store tells of releases.
     Push,
     /// The store tells a holder of its eviction.
@@ -60,6 +64,8 @@ impl Need {
                 (profile.fence == FenceKind::Clocked, "fences do not come from a clock")
             }
             Self::Line => (profile.fair || profile.native_queue, "the store has no line"),
+            Self::Shared => (profile.shared, "the store has no shared locks"),
+            Self::Permits => (profile.permits, "the store has no permits"),
             Self::Push => (profile.wakeup == Wakeup::Push, "the store does not tell of releases"),
             Self::WatchesHolders => {
                 (profile.watches_holders, "the store does not tell holders of evictions")

@@ -2,20 +2,29 @@
 
 mod admin;
 mod cancel;
+pub(crate) mod contend;
+pub(crate) mod crossing;
+mod election;
 mod evict;
 mod exclusion;
 mod faults;
 mod fence;
+mod fleet;
 mod guard;
-pub(crate) mod history;
+mod history;
+mod holder;
 mod keys;
 mod lease;
 mod line;
+mod many;
+mod mode;
 mod process;
+mod queue;
 mod reads;
 mod reentry;
 mod repeat;
 mod section;
+mod share;
 mod time;
 mod token;
 mod wait;
@@ -38,6 +47,9 @@ const TABLES: &[&[Case]] = &[
     evict::CASES,
     keys::CASES,
     line::CASES,
+    mode::CASES,
+    holder::CASES,
+    queue::CASES,
     watch::CASES,
     faults::CASES,
     wait::CASES,
@@ -46,7 +58,11 @@ const TABLES: &[&[Case]] = &[
     time::CASES,
     reentry::CASES,
     section::CASES,
+    share::CASES,
+    many::CASES,
+    election::CASES,
     admin::CASES,
     process::CASES,
+    fleet::CASES,
     history::CASES,
 ];

@@ -11,8 +11,15 @@ use crate::history::Done;
 use crate::history::Op;
 use crate::history::Record;
 
+mod crowd;
+mod linear;
 #[cfg(test)]
 mod tests;
+
+use crowd::Class;
+
+pub use linear::Refusals;
+pub use linear::is_linearizable;
 
 /// What a checker found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +46,7 @@ fn wrong(check: &'static str, message: impl Into<String>) -> Checked {
 /// Acquisitions that succeeded, by key, in the order of their calls.
 fn grants(history: &[Record]) -> BTreeMap<&str, Vec<&Record>> {
     let mut grants = BTreeMap::<_, Vec<_>>::new();
-    for record in history.iter().filter(|record| record.op == Op::Acquire) {
+    for record in history.iter().filter(|record| asks(record)) {
         if record.result == Done::Ok {
             grants.entry(record.key.as_str()).or_default().push(record);
         }
@@ -48,6 +55,10 @@ fn grants(history: &[Record]) -> BTreeMap<&str, Vec<&Record>> {
         grants.sort_by_key(|grant| grant.invoke_ns);
     }
     grants
+}
+
+fn asks(record: &Record) -> bool {
+    matches!(record.op, Op::Acquire | Op::Try)
 }
 
 /// C1: no two acquisitions of a key have the same fence.
@@ -88,7 +99,8 @@ pub fn fences_rise_in_real_time(history: &[Record]) -> Checked {
     Ok(())
 }
 
-/// C2: of guards that were valid when they came, the later has the higher fence.
+/// C2: of guards that were valid when they came and exclude each other, the later has the higher
+/// fence.
 ///
 /// Real time alone does not show a fence that was drawn before the lock was won: such a call overlaps
 /// with those that it is out of order with.
@@ -101,8 +113,15 @@ pub fn fences_follow_holds(history: &[Record]) -> Checked {
     for mut grants in grants(history).into_values() {
         grants.retain(|grant| grant.return_ns < end(&facts[&id(grant)]));
         grants.sort_by_key(|grant| grant.return_ns);
-        if let Some(pair) = grants.windows(2).find(|pair| pair[0].fence >= pair[1].fence) {
-            return wrong("C2", format!("{:?} held after {:?}", pair[1], pair[0]));
+        let mut highest = BTreeMap::<Class, &Record>::new();
+        for grant in grants {
+            let class = Class::of(grant.mode);
+            let mut before = highest.iter().filter(|(other, _)| class.excludes(**other));
+            if let Some((_, before)) = before.find(|(_, before)| before.fence >= grant.fence) {
+                return wrong("C2", format!("{grant:?} held after {before:?}"));
+            }
+            let before = highest.get(&class).copied();
+            highest.insert(class, higher(before, grant));
         }
     }
     Ok(())
@@ -150,7 +169,8 @@ fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }
 
-/// C3: no two guards of a key were valid at one time.
+/// C3: no two guards of a key were valid at one time that exclude each other, and no more permits than
+/// there are.
 ///
 /// A guard is valid from the return of its acquisition to its release, its last deadline or its loss,
 /// whichever came first.
@@ -162,14 +182,15 @@ pub fn holds_do_not_overlap(history: &[Record]) -> Checked {
     let facts = facts(history);
     for mut grants in grants(history).into_values() {
         grants.sort_by_key(|grant| grant.return_ns);
-        let mut last: Option<(u64, &Record)> = None;
+        let mut valid: Vec<(u64, &Record)> = Vec::new();
         for grant in grants {
-            let end = end(&facts[&id(grant)]);
-            if let Some((_, last)) = last.filter(|(end, _)| grant.return_ns < *end) {
-                return wrong("C3", format!("{grant:?} came while {last:?} was valid"));
+            valid.retain(|(end, _)| grant.return_ns < *end);
+            if !crowd::admits(valid.iter().map(|(_, held)| held.mode), grant.mode) {
+                return wrong("C3", format!("{grant:?} came while {valid:?} were valid"));
             }
+            let end = end(&facts[&id(grant)]);
             if grant.return_ns < end {
-                last = Some((end, grant));
+                valid.push((end, grant));
             }
         }
     }
@@ -218,7 +239,7 @@ pub fn unknowns_are_released(history: &[Record]) -> Checked {
     Ok(())
 }
 
-/// C7: nobody waited for a free key longer than `bound`.
+/// C7: nobody waited for a free key longer than `bound`; for exclusive locks.
 ///
 /// A key is free from the return of a release, from a deadline or from a loss on.
 ///
@@ -253,7 +274,7 @@ pub fn free_keys_are_granted(history: &[Record], bound: Duration) -> Checked {
 /// The first who did not.
 pub fn nobody_starves(history: &[Record], share: u64) -> Checked {
     let mut counts = BTreeMap::<(&str, u64), u64>::new();
-    for record in history.iter().filter(|record| record.op == Op::Acquire) {
+    for record in history.iter().filter(|record| asks(record)) {
         let count = counts.entry((&record.key, record.process)).or_default();
         *count += u64::from(record.result == Done::Ok);
     }
@@ -266,7 +287,33 @@ pub fn nobody_starves(history: &[Record], share: u64) -> Checked {
     Ok(())
 }
 
-/// C8: who asked clearly before another, by `margin`, was served before.
+/// C7: those of each mode that asked got together at least the `share`-th part of the grants of a key.
+///
+/// # Errors
+///
+/// The first mode that did not.
+pub fn no_mode_starves(history: &[Record], share: u64) -> Checked {
+    for ((key, class), count) in grants_by_class(history) {
+        let of_key = grants_by_class(history).into_iter().filter(|((other, _), _)| *other == key);
+        let all: u64 = of_key.map(|(_, count)| count).sum();
+        if count * share < all {
+            return wrong("C7", format!("{class:?}s got {count} of {all} grants of {key}"));
+        }
+    }
+    Ok(())
+}
+
+/// How many grants those of each mode got who asked for a key.
+pub(crate) fn grants_by_class(history: &[Record]) -> BTreeMap<(&str, Class), u64> {
+    let mut counts = BTreeMap::new();
+    for record in history.iter().filter(|record| asks(record)) {
+        let count = counts.entry((record.key.as_str(), Class::of(record.mode))).or_default();
+        *count += u64::from(record.result == Done::Ok);
+    }
+    counts
+}
+
+/// C8: who asked clearly before another that it excludes, by `margin`, was served before.
 ///
 /// # Errors
 ///
@@ -275,7 +322,11 @@ pub fn grants_follow_arrival(history: &[Record], margin: Duration) -> Checked {
     let margin = u64::try_from(margin.as_nanos()).unwrap_or(u64::MAX);
     for grants in grants(history).into_values() {
         for (n, first) in grants.iter().enumerate() {
-            let clearly = |later: &&&Record| later.invoke_ns >= first.invoke_ns + margin;
+            let class = Class::of(first.mode);
+            let clearly = |later: &&&Record| {
+                let apart = later.invoke_ns >= first.invoke_ns + margin;
+                apart && class.excludes(Class::of(later.mode))
+            };
             let mut later = grants[n + 1..].iter().filter(clearly);
             if let Some(later) = later.find(|later| later.return_ns < first.return_ns) {
                 return wrong("C8", format!("{later:?} was served before {first:?}"));

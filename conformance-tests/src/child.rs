@@ -1,7 +1,6 @@
 //! The part of a case that runs as another process: this test program, started once more.
 
 use std::env;
-use std::io::Read as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,13 +9,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::Cx;
 use crate::Failure;
 use crate::Fixture;
 use crate::Outcome;
 use crate::Verdict;
-use crate::cases::history::contend;
+use crate::cases::contend::Habit;
+use crate::cases::contend::acquire;
+use crate::cases::contend::contend;
+use crate::cases::contend::release;
+use crate::cases::crossing::Part;
+use crate::cases::crossing::count;
 use crate::cx::lock;
 use crate::cx::ms;
 use crate::cx::now;
@@ -42,8 +47,13 @@ pub(crate) enum Role {
     Hold { key: String, ttl_ms: u64 },
     /// Wait for a key, in the store's line if there is one.
     Wait { key: String },
-    /// Lock and unlock in a hot loop, and print the history.
-    Contend { key: String, process: u64, millis: u64 },
+    /// Lock and unlock in a hot loop, and print the history: at the end, or as it comes.
+    Contend { habit: Habit, process: u64, millis: u64, aloud: bool },
+    /// Lock once, in a task of its own, for each number that the parent says, and print the history
+    /// as it comes; a number may be followed by how many milliseconds to hold.
+    Queue { habit: Habit },
+    /// Lock several keys and count under them in a hot loop, and print each count.
+    Count { part: Part },
 }
 
 /// One look of a holding child at its guard.
@@ -57,8 +67,7 @@ pub(crate) struct Tick {
 /// Does what the parent ordered, if this is a child.
 pub(crate) fn run(fixtures: &[Arc<dyn Fixture>]) -> Option<ExitCode> {
     let order = env::var(ORDER).ok()?;
-    end_with_parent();
-    let verdict = obey(fixtures, &order);
+    let verdict = obey(fixtures, &order, hear());
     if let Verdict::Passed = verdict {
         return Some(ExitCode::SUCCESS);
     }
@@ -66,15 +75,24 @@ pub(crate) fn run(fixtures: &[Arc<dyn Fixture>]) -> Option<ExitCode> {
     Some(ExitCode::FAILURE)
 }
 
-/// The parent keeps our standard input open as long as it lives.
-fn end_with_parent() {
-    thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+/// Returns what the parent says. It keeps our standard input open as long as it lives, and we end
+/// with it.
+fn hear() -> mpsc::UnboundedReceiver<String> {
+    let (send, said) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        std::io::stdin().lines().map_while(Result::ok).for_each(|line| {
+            let _ = send.send(line);
+        });
         std::process::exit(0);
     });
+    said
 }
 
-fn obey(fixtures: &[Arc<dyn Fixture>], order: &str) -> Verdict {
+fn obey(
+    fixtures: &[Arc<dyn Fixture>],
+    order: &str,
+    said: mpsc::UnboundedReceiver<String>,
+) -> Verdict {
     let order: Order = match serde_json::from_str(order) {
         Ok(order) => order,
         Err(error) => return Failure::new(error).into_verdict(),
@@ -83,19 +101,22 @@ fn obey(fixtures: &[Arc<dyn Fixture>], order: &str) -> Verdict {
         return Failure::new("no such fixture").into_verdict();
     };
     let cx = Cx::new(fixture.clone(), &order.namespace);
-    block_on(play(cx, order.role)).into()
+    block_on(play(cx, order.role, said)).into()
 }
 
-async fn play(cx: Cx, role: Role) -> Outcome {
+async fn play(cx: Cx, role: Role, said: mpsc::UnboundedReceiver<String>) -> Outcome {
     match role {
         Role::Hold { key, ttl_ms } => hold(&cx, &key, ms(ttl_ms)).await,
         Role::Wait { key } => wait(&cx, &key).await,
-        Role::Contend { key, process, millis } => {
-            let (recorder, engine) = (Recorder::default(), cx.connected().await?);
+        Role::Contend { habit, process, millis, aloud } => {
+            let recorder = if aloud { Recorder::aloud() } else { Recorder::default() };
+            let engine = cx.connected().await?;
             say(&"ready")?;
-            contend(&engine, &key, process, now() + ms(millis), &recorder).await?;
-            recorder.history().iter().try_for_each(say)
+            contend(&engine, &habit, process, now() + ms(millis), &recorder).await?;
+            if aloud { Ok(()) } else { recorder.history().iter().try_for_each(say) }
         }
+        Role::Queue { habit } => queue(&cx, &habit, said).await,
+        Role::Count { part } => count(&cx, &part).await,
     }
 }
 
@@ -128,7 +149,26 @@ async fn wait(cx: &Cx, key: &str) -> Outcome {
     std::future::pending().await
 }
 
-fn say(value: &impl Serialize) -> Outcome {
+async fn queue(cx: &Cx, habit: &Habit, mut said: mpsc::UnboundedReceiver<String>) -> Outcome {
+    let (recorder, engine) = (Arc::new(Recorder::aloud()), cx.connected().await?);
+    say(&"ready")?;
+    while let Some(line) = said.recv().await {
+        let mut words = line.split_whitespace().map(str::parse::<u64>);
+        let number = words.next().ok_or_else(|| Failure::new("no number"))??;
+        let hold = ms(words.next().transpose()?.unwrap_or_default());
+        let (engine, habit, recorder) = (engine.clone(), habit.clone(), recorder.clone());
+        tokio::spawn(async move {
+            if let Some(guard) = acquire(&engine, &habit, number, &recorder).await? {
+                sleep(hold).await;
+                release(guard, number, &recorder).await;
+            }
+            Outcome::Ok(())
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn say(value: &impl Serialize) -> Outcome {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(value)?)?;
     Ok(out.flush()?)

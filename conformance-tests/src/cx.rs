@@ -1,6 +1,8 @@
 //! What a case gets to work with.
 
+use std::env;
 use std::fmt::Debug;
+use std::num::NonZeroU32;
 use std::slice;
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,6 +27,7 @@ use lock_core::LockGuard;
 use lock_core::LockKey;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
+use lock_core::Mode;
 use lock_core::Owner;
 use lock_core::Profile;
 use lock_core::Result;
@@ -137,6 +140,17 @@ impl Cx {
         Claim::new(self.key(name), owner, ttl)
     }
 
+    /// Returns a claim of `mode` with a TTL that no case outlives.
+    pub(crate) fn claim_in(&self, name: &str, mode: Mode) -> Claim {
+        let mut claim = self.claim(name);
+        claim.mode = mode;
+        claim
+    }
+
+    pub(crate) fn reader(&self, name: &str) -> Claim {
+        self.claim_in(name, Mode::Shared)
+    }
+
     pub(crate) fn in_line(&self, name: &str) -> Claim {
         let mut claim = self.claim(name);
         claim.queue = true;
@@ -146,6 +160,11 @@ impl Cx {
     /// Returns a short TTL that the store of `client` can run, with room for a busy machine.
     pub(crate) fn ttl(&self, client: &dyn Backend) -> Duration {
         client.profile().ttl_min.max(ms(500)) + client.profile().granularity
+    }
+
+    /// Waits until the store has noticed that all but `left` holders of `key` are dead.
+    pub(crate) async fn rid_of(&self, client: &dyn Backend, key: &LockKey, left: usize) -> Outcome {
+        settled(client, key, SLACK, |state| state.holders.len() == left).await
     }
 
     /// Ends the hold of a client that is heard of no more: waits for the lease, or ends the session.
@@ -160,6 +179,32 @@ impl Cx {
             }
         }
         Ok(())
+    }
+}
+
+/// Ends one client as a crash does: ends its session, or waits for the lease of what it holds.
+pub(crate) async fn dies(client: &dyn Backend, lease: Lease) -> Outcome {
+    match client.profile().lease {
+        LeaseKind::Session => client.close().await?,
+        _ => sleep_until(lease.since + lease.ttl).await,
+    }
+    Ok(())
+}
+
+/// Returns the mode in which `of` may hold at once.
+pub(crate) fn permits(of: u32) -> Mode {
+    Mode::Permits { of: NonZeroU32::new(of).expect("cases ask for one permit at least") }
+}
+
+/// Whether the long forms of cases are to run.
+pub(crate) fn in_full() -> bool {
+    env::var_os("LOCK_TEST_FULL").is_some()
+}
+
+/// Shows figures of a case where somebody looks for them.
+pub(crate) fn tell(figures: &str) {
+    if in_full() || env::args().any(|argument| argument == "--nocapture") {
+        println!("{figures}");
     }
 }
 

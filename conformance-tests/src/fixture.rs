@@ -71,6 +71,13 @@ pub trait Fixture: Send + Sync + 'static {
         Arc::new(engine)
     }
 
+    /// Whether a try is refused only if somebody holds the key at that instant.
+    ///
+    /// Not so with a store of several parts, of which two who try at once may each get some.
+    fn refuses_only_held(&self) -> bool {
+        true
+    }
+
     /// Starts the store, or checks that it is there; once, before all cases.
     ///
     /// An error fails the run unless `LOCK_TEST_EXCLUDE` names the fixture.

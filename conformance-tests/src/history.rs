@@ -3,8 +3,12 @@
 use std::io::BufRead;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
+use lock_core::Fence;
+use lock_core::Lease;
 use lock_core::LockGuard;
+use lock_core::Mode;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -23,6 +27,9 @@ pub struct Record {
     pub key: String,
     /// What was called.
     pub op: Op,
+    /// How the lock was to be held.
+    #[serde(with = "mode_text")]
+    pub mode: Mode,
     /// When it was called.
     pub invoke_ns: u64,
     /// When it returned.
@@ -42,14 +49,20 @@ pub struct Record {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Op {
-    /// A lock call.
+    /// A lock call that waits.
     Acquire,
+    /// A lock call that does not wait; it fails only because others were in the way.
+    Try,
+    /// A renewal that the holder asked for; it fails only because the lock was lost.
+    Renew,
     /// A look at a hold, for its deadline.
     Look,
     /// A write to the protected resource with the fence.
     Write,
-    /// An unlock, or a drop.
+    /// An unlock, or a drop; it fails only because the lock was lost.
     Release,
+    /// A force unlock.
+    Evict,
 }
 
 /// What came of a call.
@@ -71,8 +84,15 @@ impl Record {
         let at = now().as_nanos();
         let (fence, deadline_ns, lost_ns) = (None, None, None);
         let (invoke_ns, return_ns, result) = (at, at, Done::Info);
-        let key = key.to_owned();
-        Self { process, key, op, invoke_ns, return_ns, result, fence, deadline_ns, lost_ns }
+        let (key, mode) = (key.to_owned(), Mode::Exclusive);
+        Self { process, key, op, mode, invoke_ns, return_ns, result, fence, deadline_ns, lost_ns }
+    }
+
+    /// Says how the lock is to be held.
+    #[must_use]
+    pub fn in_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
     }
 
     /// Ends it at this instant.
@@ -86,6 +106,7 @@ impl Record {
     /// Notes what `guard` says of itself.
     #[must_use]
     pub fn of(mut self, guard: &LockGuard) -> Self {
+        self.mode = guard.mode();
         self.fence = Some(guard.fence().get());
         self.deadline_ns = Some(guard.valid_until().as_nanos()).filter(|deadline| *deadline > 0);
         if !guard.is_valid() {
@@ -93,16 +114,57 @@ impl Record {
         }
         self
     }
+
+    /// Notes what a store itself granted, to a claim that nobody will renew.
+    #[must_use]
+    pub fn granted(mut self, fence: Fence, lease: Lease, granularity: Duration) -> Self {
+        self.fence = Some(fence.get());
+        self.deadline_ns = Some(lease.valid_until(granularity).as_nanos());
+        self
+    }
+}
+
+/// The text form of a mode, for processes that print their records.
+pub(crate) mod mode_text {
+    use lock_core::Mode;
+    use serde::Deserialize as _;
+    use serde::Deserializer;
+    use serde::Serializer;
+    use serde::de::Error as _;
+
+    pub(crate) fn serialize<S: Serializer>(mode: &Mode, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(mode)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Mode, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// Collects records from several tasks.
 #[derive(Debug, Default)]
-pub struct Recorder(Mutex<Vec<Record>>);
+pub struct Recorder {
+    records: Mutex<Vec<Record>>,
+    aloud: bool,
+}
 
 impl Recorder {
+    /// Makes a recorder that also prints each record at once: for a process that may be killed.
+    pub fn aloud() -> Self {
+        Self { aloud: true, ..Self::default() }
+    }
+
     /// Adds a record.
     pub fn add(&self, record: Record) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        self.announce(&record);
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    /// Prints what is about to be called, if each record is printed at once.
+    pub fn announce(&self, record: &Record) {
+        if let (true, Ok(line)) = (self.aloud, serde_json::to_string(record)) {
+            println!("{line}");
+        }
     }
 
     /// Adds records from lines of JSON, as another process printed them; other lines are left out.
@@ -121,7 +183,7 @@ impl Recorder {
 
     /// Returns all records in the order in which they were called.
     pub fn history(&self) -> Vec<Record> {
-        let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner).clone();
         records.sort_by_key(|record| (record.invoke_ns, record.return_ns));
         records
     }

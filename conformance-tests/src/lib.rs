@@ -17,12 +17,16 @@
 //! - A store that is not there fails the run, unless [`EXCLUDE`] names its fixture.
 //! - Cases on a bad line disturb the [`Link`] of [`Fixture::proxied`]: a [`Tap`] around the backend,
 //!   or a [`Proxy`] before a server.
-//! - Contention is recorded as a [`history`] and judged by the [`check`]ers.
+//! - Contention is recorded as a [`history`] and judged by the [`check`]ers, one of which looks for an
+//!   order in which a single lock could have done all of it.
+//! - Modes and lines that a store has not are no fault: their cases are ignored.
+//! - With `LOCK_TEST_FULL` in the environment, fleets of processes contend for a minute, and say what
+//!   came of it.
 //!
 //! The suite is itself tested, by seeded bugs: each is caught by the cases that should catch it, and
 //! each case catches one or has an excuse.
 //!
-//! It does not prove anything: it looks for what is known to go wrong. It runs for about half a minute
+//! It does not prove anything: it looks for what is known to go wrong. It runs for about a minute
 //! per store, so rare races may pass it; run it often.
 
 mod case;

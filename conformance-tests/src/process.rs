@@ -3,6 +3,7 @@
 use std::env;
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Write as _;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -52,6 +53,20 @@ impl Process {
     /// Returns the lines that are there already.
     pub(crate) fn lines_so_far(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
+    }
+
+    /// Says a line to it.
+    pub(crate) fn say(&mut self, line: &str) -> Outcome {
+        match &mut self.child.stdin {
+            Some(stdin) => Ok(writeln!(stdin, "{line}")?),
+            None => Err(Failure::new("the child does not listen")),
+        }
+    }
+
+    /// Checks that it has done its part, once it prints no more.
+    pub(crate) fn has_done_well(&mut self) -> Outcome {
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(Failure::new(format!("a child: {status}"))) }
     }
 
     /// Ends it as a crash does.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lock_core::Attempt;
 use lock_core::Backend;
+use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Clock;
 use lock_core::Cursor;
@@ -45,9 +47,13 @@ pub struct Tap {
     inner: SharedBackend,
     weather: watch::Sender<Weather>,
     deaf: AtomicBool,
+    armed: Mutex<Vec<Armed>>,
     calls: Mutex<Vec<Call>>,
     busy: AtomicU64,
 }
+
+/// A hint that is armed, and what keeps it so.
+type Armed = (Hint, Weak<Mutex<Option<Watch>>>);
 
 /// One call that went through a [`Tap`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +69,25 @@ impl Tap {
     /// Wraps `inner`.
     pub fn new(inner: SharedBackend) -> Self {
         let (weather, deaf) = (watch::Sender::new(Weather::Fair), AtomicBool::new(false));
-        Self { inner, weather, deaf, calls: Mutex::default(), busy: AtomicU64::new(0) }
+        let (armed, calls) = (Mutex::default(), Mutex::default());
+        Self { inner, weather, deaf, armed, calls, busy: AtomicU64::new(0) }
     }
 
     /// Drops all hints from now on, as a store whose push messages are lost.
     pub fn drop_hints(&self) {
         self.deaf.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends all subscriptions to hints that are armed now, as a store does that has forgotten what
+    /// happened since, or a connection that breaks.
+    pub fn break_hints(&self) {
+        let armed = std::mem::take(&mut *self.armed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (hint, watch) in armed {
+            if let Some(watch) = watch.upgrade() {
+                drop(watch.lock().unwrap_or_else(PoisonError::into_inner).take());
+                hint.broken();
+            }
+        }
     }
 
     /// Returns the calls so far and forgets them.
@@ -180,11 +199,20 @@ impl Backend for Tap {
         if self.deaf.load(Ordering::SeqCst) {
             return Ok(Watch::none());
         }
-        self.carry("watch", 1, self.inner.watch(claim, reason, hint)).await
+        let watch = self.inner.watch(claim, reason, hint.clone());
+        let watch = Arc::new(Mutex::new(Some(self.carry("watch", 1, watch).await?)));
+        let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        armed.retain(|(_, watch)| watch.strong_count() > 0);
+        armed.push((hint, Arc::downgrade(&watch)));
+        Ok(Watch::new(watch))
     }
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.inner.remembers_since()
     }
 }
 

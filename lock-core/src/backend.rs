@@ -7,11 +7,15 @@ use std::any::Any;
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::task::Waker;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::BootInstant;
+use crate::Error;
+use crate::ErrorKind;
 use crate::Fence;
 use crate::Holder;
 use crate::Lease;
@@ -47,7 +51,8 @@ use crate::sync::atomic::Ordering;
 /// - **S11** A lease never outlives what [`Lease`] said; renewing never revives the expired.
 /// - **S12** After an error nothing is held that was not held before.
 ///
-/// Calls are dropped only after a time-out; the engine then releases the claim once the call is over.
+/// Calls are dropped only after a time-out ([`watch`](Self::watch) at any time, and made again); the
+/// engine then releases the claim once the call is over.
 /// Closing a connection does not prove that the server will not yet carry out what was sent on it: a
 /// store with a lease per lock bounds that by the TTL, a session store has to rule it out (end the old
 /// session, or compare a mark) before it answers a release with [`Release::NotHeld`].
@@ -102,6 +107,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
 
     /// Ends connections and sessions; what is still held is released by the store.
     async fn close(&self) -> Result<()>;
+
+    /// Tells since when the store remembers all that it granted: since its last start, if it loses its
+    /// locks when it restarts; `None` if it never does.
+    ///
+    /// Costs no request: it is what was learnt when the connection of the latest answer was made. A quorum
+    /// asks after each answer, and does not count a store that may have forgotten locks that still live.
+    fn remembers_since(&self) -> Option<BootInstant> {
+        None
+    }
 }
 
 /// What somebody wants of one key: the unit of every call to a backend.
@@ -145,6 +159,25 @@ impl Claim {
     pub fn place_ttl(&self) -> Duration {
         self.ttl.min(PLACE_TTL)
     }
+
+    /// Checks that this claim does not contradict another that the store has: the same token in
+    /// another mode, or another number of permits.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput`, naming the stored mode.
+    pub fn check_beside(&self, token: Token, stored: Mode) -> Result<()> {
+        let same = stored == self.mode;
+        let permits = matches!((stored, self.mode), (Mode::Permits { .. }, Mode::Permits { .. }));
+        if same || !(permits || token == self.token) {
+            return Ok(());
+        }
+        let wanted = self.mode;
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("the store has this lock as {stored}, it can't be {wanted} at the same time"),
+        ))
+    }
 }
 
 /// The longest life of a place in line that nobody refreshes.
@@ -167,7 +200,7 @@ pub enum Attempt {
         holders: Vec<Holder>,
         /// When the earliest holder's lease ends unless renewed.
         retry_in: Option<Duration>,
-        /// How many stand before this claim in the store's line.
+        /// How many hold or stand before this claim, if the key has a line, or gets one by it.
         ahead: Option<u64>,
     },
 }
@@ -188,6 +221,9 @@ pub enum Kept {
     },
     /// The store knows no such claim, or it has expired.
     Gone,
+    /// Nothing can be said of this claim, though there are answers for others of the batch: of several
+    /// stores too few answered alike. It is asked again while its lease lasts.
+    Unknown,
 }
 
 /// What a release found.
@@ -209,6 +245,12 @@ pub enum Peek {
     /// It would not.
     Held {
         /// When the earliest holder's lease ends unless renewed.
+        retry_in: Option<Duration>,
+    },
+    /// It would not, and never might: others stand in line, or hold in another mode and let more of
+    /// their kind in. Said to a claim without a place by a store that has a line: it should take one.
+    Crowded {
+        /// As for [`Held`](Self::Held).
         retry_in: Option<Duration>,
     },
 }
@@ -291,33 +333,84 @@ pub enum WatchFor {
 }
 
 /// A cheap way for a backend to say "look again". It never blocks and may be given from any thread.
-#[derive(Clone, Debug)]
-pub struct Hint {
-    waker: Waker,
-    broken: Arc<AtomicBool>,
+#[derive(Clone)]
+pub struct Hint(Target);
+
+#[derive(Clone)]
+enum Target {
+    Shared(Arc<dyn Hinted>),
+    /// A holder; a hint that somebody forgot must not keep its hold alive.
+    Holder(Weak<dyn Hinted>),
+}
+
+/// What takes hints without a waker of its own.
+pub(crate) trait Hinted: Send + Sync {
+    fn hint(&self);
+    fn broken(&self);
+    fn is_broken(&self) -> bool;
 }
 
 impl Hint {
     /// Makes a hint that wakes `waker`.
     pub fn new(waker: Waker) -> Self {
-        Self { waker, broken: Arc::default() }
+        Self::to(Arc::new(Waking { waker, broken: AtomicBool::new(false) }))
+    }
+
+    pub(crate) fn to(hinted: Arc<dyn Hinted>) -> Self {
+        Self(Target::Shared(hinted))
+    }
+
+    pub(crate) fn to_holder(holder: Weak<dyn Hinted>) -> Self {
+        Self(Target::Holder(holder))
     }
 
     /// Gives the hint. Repeating it is harmless.
     pub fn give(&self) {
-        self.waker.wake_by_ref();
+        self.tell(|hinted| hinted.hint());
     }
 
     /// Gives the hint and says that it is the last: its subscription has broken, and what happened
     /// since is unknown. The engine looks and arms again, at its own pace.
     pub fn broken(&self) {
-        self.broken.store(true, Ordering::Release);
-        self.waker.wake_by_ref();
+        self.tell(|hinted| hinted.broken());
     }
 
     /// Tells whether [`broken`](Self::broken) has been said.
     pub fn is_broken(&self) -> bool {
+        self.tell(|hinted| hinted.is_broken()).unwrap_or(false)
+    }
+
+    fn tell<T>(&self, tell: impl FnOnce(&dyn Hinted) -> T) -> Option<T> {
+        match &self.0 {
+            Target::Shared(hinted) => Some(tell(&**hinted)),
+            Target::Holder(holder) => holder.upgrade().map(|holder| tell(&*holder)),
+        }
+    }
+}
+
+struct Waking {
+    waker: Waker,
+    broken: AtomicBool,
+}
+
+impl Hinted for Waking {
+    fn hint(&self) {
+        self.waker.wake_by_ref();
+    }
+
+    fn broken(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.waker.wake_by_ref();
+    }
+
+    fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+}
+
+impl Debug for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_broken() { "Hint(broken)" } else { "Hint" })
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Driver {
     pub params: &'static [Param],
     /// Opens the store. Called only with a URL that [`check`](Self::check) has passed.
     pub connect: fn(ConnectUrl) -> Connecting,
+    /// Writes the statements that create what the store at a URL has to have before it can keep
+    /// locks; `None` if it needs nothing. Called only with a URL that [`check`](Self::check) has passed.
+    pub schema: fn(&ConnectUrl) -> Result<Option<String>>,
 }
 
 /// A backend that is being opened.
@@ -118,6 +121,7 @@ mod tests {
         schemes: &["fake", "fakes"],
         params: &[Param { name: "table", help: "the table" }],
         connect: |_| Box::pin(async { Err(Error::new(ErrorKind::Unavailable, "nobody home")) }),
+        schema: |_| Ok(None),
     };
 
     fn check(url: &str) -> Result<()> {

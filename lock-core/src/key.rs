@@ -1,5 +1,6 @@
 //! Lock names that every store can keep apart.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -56,6 +57,10 @@ impl LockKey {
         &self.0
     }
 }
+
+/// A map by key. Its hash is seeded at random but made for speed: keys come from the program, and it is
+/// asked on the way of every lock call.
+pub(crate) type KeyMap<V> = HashMap<LockKey, V, foldhash::fast::RandomState>;
 
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidInput, message)

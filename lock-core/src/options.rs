@@ -5,6 +5,8 @@ use std::time::Duration;
 use backon::BackoffBuilder as _;
 
 use crate::Mode;
+use crate::Observer;
+use crate::Waiting;
 
 /// What a caller asks of one lock call. The default is the safe choice; each option has one setter.
 ///
@@ -37,6 +39,8 @@ pub struct LockOptions {
     pub max_hold: Option<Duration>,
     /// Whether the engine renews the lock until it is released.
     pub renew: Renew,
+    /// Who is told what the call learns while it waits.
+    pub observer: Option<Observer>,
 }
 
 impl LockOptions {
@@ -106,6 +110,14 @@ impl LockOptions {
     #[must_use]
     pub fn without_renewal(mut self) -> Self {
         self.renew = Renew::Never;
+        self
+    }
+
+    /// Tells `observer` what the call learns while it waits: who holds, the place in line, failed
+    /// attempts. It must not block, and no request is made for its sake.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Fn(Waiting) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Observer::new(observer));
         self
     }
 }

@@ -1,5 +1,7 @@
 //! What a backend can do, as data: for the engine, for errors, for documentation and for the suite.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Error;
@@ -44,7 +46,7 @@ pub struct Profile {
     /// How many claims one [`keep`](crate::Backend::keep) or [`peek`](crate::Backend::peek) takes.
     pub batch: usize,
     /// Refuses the keys that this store cannot keep apart.
-    pub key_rule: fn(&LockKey) -> Result<()>,
+    pub key_rule: KeyRule,
 }
 
 impl Profile {
@@ -65,7 +67,7 @@ impl Profile {
             watches_holders: false,
             poll: PollPlan::default(),
             batch: 500,
-            key_rule: |_| Ok(()),
+            key_rule: KeyRule::new(|_| Ok(())),
         }
     }
 
@@ -87,6 +89,34 @@ impl Profile {
             ErrorKind::Unsupported,
             format!("mode {mode} is not supported by backend {}", self.name),
         ))
+    }
+}
+
+/// Says which keys a store can keep apart. Cloning is cheap.
+#[derive(Clone)]
+pub struct KeyRule(Arc<Rule>);
+
+type Rule = dyn Fn(&LockKey) -> Result<()> + Send + Sync;
+
+impl KeyRule {
+    /// Makes a rule of `refuse`, which returns `InvalidInput` for the keys that the store cannot have.
+    pub fn new(refuse: impl Fn(&LockKey) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(refuse))
+    }
+
+    /// Checks one key.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the store cannot keep it apart from others.
+    pub fn check(&self, key: &LockKey) -> Result<()> {
+        (self.0)(key)
+    }
+}
+
+impl fmt::Debug for KeyRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyRule")
     }
 }
 

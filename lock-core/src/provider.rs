@@ -11,6 +11,7 @@ use crate::Handle;
 use crate::Holder;
 use crate::KeyState;
 use crate::LockGuard;
+use crate::LockGuards;
 use crate::LockOptions;
 use crate::Profile;
 use crate::Result;
@@ -52,6 +53,77 @@ pub trait LockProvider: Debug + Send + Sync + 'static {
     ///
     /// As for [`lock`](Self::lock).
     async fn try_lock(&self, key: &str, options: &LockOptions) -> Result<TryLock>;
+
+    /// Acquires all of `keys`, or none.
+    ///
+    /// The keys are taken one after the other in the byte order of their full names, whatever the order
+    /// they are given in, so that two such calls never wait for each other in a circle. What was taken is
+    /// kept while the rest is waited for. At the end all guards are valid at the same instant.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use std::time::Duration;
+    /// # use lock_core::{Engine, EngineOptions};
+    /// use lock_core::{Fence, LockOptions, LockProvider, Result};
+    ///
+    /// /// Takes the articles of an order from the stock, each under its own fence.
+    /// async fn place(locks: &dyn LockProvider, skus: &[&str]) -> Result<()> {
+    ///     let options = LockOptions::new().wait(Duration::from_secs(5)); // for all together
+    ///     let order = locks.lock_many(skus, &options).await?;
+    ///     for sku in &order {
+    ///         order.check()?; // all of them still hold
+    ///         take_one(sku.key(), sku.fence());
+    ///     }
+    ///     order.unlock().await
+    /// }
+    ///
+    /// fn take_one(sku: &str, fence: Fence) {
+    ///     // UPDATE stock SET left = left - 1, fence = :fence WHERE sku = :sku AND fence <= :fence
+    /// #   assert!(sku.starts_with("sku:") && fence.get() > 0);
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// # let store = lock_memory::Memory::connect(&lock_memory::Config::private());
+    /// # let locks = Engine::new(Arc::new(store), EngineOptions::new())?;
+    /// place(&locks, &["sku:7", "sku:3", "sku:7"]).await?;
+    /// # assert!(locks.list("sku:").await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// - All keys are locked with the same `options`: mode, order, TTL, owner. An explicit owner may
+    ///   re-enter each of them.
+    /// - The wait is one for all keys together: [`Wait::For`](crate::Wait::For) is the time for the whole
+    ///   call, the pauses of [`Wait::Attempts`](crate::Wait::Attempts) are used up by whichever key is
+    ///   waited for.
+    /// - A key that is named twice is locked once (in a mode with permits, for one permit): the lines of
+    ///   an order may well name the same article.
+    /// - `min_hold` counts only once the call has succeeded; `max_hold`, and a TTL that nobody renews, run
+    ///   for each key from when it was taken.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lock`](Self::lock), about the first key that could not be had; `Lost` if one that was
+    /// taken already was lost while the rest was waited for. The error names the
+    /// [key](crate::Error::key). What had been taken is released in the background. `InvalidInput` for
+    /// no key at all: a guard over nothing would be valid for ever and exclude nobody.
+    ///
+    /// # Deadlocks
+    ///
+    /// The order helps only within one call. Whoever holds a lock and then asks for others can wait in a
+    /// circle with somebody who does it the other way round: name all keys in one call, or give each call a
+    /// deadline, which ends the circle.
+    ///
+    /// A store that knows its keys by a hash (Postgres, 64 bits) may take two names for one lock. If both
+    /// are in one call, the second is held by the first until the wait is over; if they are in different
+    /// calls, the order of the names is no longer that of the locks. Both show by
+    /// [`Holder::other_key`], and a deadline ends both.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`lock`](Self::lock): nothing that was taken, asked for or queued is left.
+    async fn lock_many(&self, keys: &[&str], options: &LockOptions) -> Result<LockGuards>;
 
     /// Releases `guard`; the same as [`LockGuard::unlock`].
     ///

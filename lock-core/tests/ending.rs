@@ -302,7 +302,7 @@ async fn nothing_stays_registered_after_any_end() {
         }
         hand.advance(SECOND * 20).await;
     }
-    assert!(format!("{engine:?}").contains("Keeper(0 kept)"), "{engine:?}");
+    assert!(format!("{engine:?}").contains("Register(0 kept)"), "{engine:?}");
     let weak = Arc::downgrade(&store);
     drop((engine, store));
     hand.advance(Duration::from_secs(60)).await;

@@ -51,6 +51,21 @@ async fn a_shorter_deadline_is_told_before_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn the_risk_of_a_shorter_ttl_is_told_while_the_store_is_silent() {
+    let (hand, store, engine) = setup();
+    let guard = engine.lock("k", &plain().ttl(SECOND * 60).grace(ms(1_500))).await.unwrap();
+    let hold = guard.hold();
+    let at_risk = tokio::spawn(async move { hold.at_risk().await });
+    store.always(Op::Keep, Order::Hang);
+    let extend = tokio::spawn(async move { guard.extend(SECOND * 2).await });
+    rest(&hand).await;
+    assert!(!at_risk.is_finished());
+    hand.advance(ms(500)).await;
+    assert!(at_risk.is_finished());
+    extend.abort();
+}
+
+#[tokio::test]
 async fn an_extension_that_hangs_does_not_stop_renewals() {
     let (hand, store, engine) = setup();
     let guard = engine.lock("k", &plain().ttl(SECOND * 6)).await.unwrap();
@@ -93,12 +108,13 @@ async fn a_store_that_grants_less_at_a_renewal_moves_the_loss_forward() {
     let (hand, store, engine) = setup();
     let guard = engine.lock("k", &plain().ttl(SECOND * 60)).await.unwrap();
     store.order(Op::Keep, Order::Grant(SECOND * 6));
-    store.always(Op::Keep, Order::Fail(refused()));
+    // Silent, so that nothing but the timer can tell.
+    store.always(Op::Keep, Order::Hang);
     let hold = guard.hold();
     let lost = tokio::spawn(async move { hold.lost().await });
     hand.advance(SECOND * 20).await;
     assert_eq!(guard.ttl(), SECOND * 6);
-    hand.advance(SECOND * 6).await;
+    hand.advance(ms(5_950)).await;
     assert!(!guard.is_valid());
     assert!(lost.is_finished(), "the timer moved with the deadline");
 }

@@ -93,3 +93,43 @@ fn an_engine_dropped_from_its_own_thread_ends() {
     wait_until(|| Arc::strong_count(&store) == 1);
     assert!(!store.is_held("k"));
 }
+
+/// How often the threads of that name have gone to sleep, in all.
+#[cfg(target_os = "linux")]
+fn naps(name: &str) -> u64 {
+    let mut naps = 0;
+    for task in std::fs::read_dir("/proc/self/task").expect("Linux") {
+        let path = task.expect("a thread").path();
+        // A thread of another test may have ended meanwhile.
+        let read = |file| std::fs::read_to_string(path.join(file)).unwrap_or_default();
+        let status = read("status");
+        let own = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        if read("comm").trim() == name {
+            naps += own.map_or(0, |count| count.trim().parse::<u64>().expect("a number"));
+        }
+    }
+    naps
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn many_holds_cost_a_few_requests_and_wake_ups_not_some_for_each() {
+    let (store, engine) = setup();
+    runtime().block_on(async {
+        let (clock, keeper) = (naps("lock-clock"), naps("lock-engine"));
+        let mut guards = Vec::new();
+        for number in 0..1000 {
+            let options = plain().ttl(SECOND * 3);
+            guards.push(engine.lock(&format!("k{number}"), &options).await.unwrap());
+            // So that their deadlines are apart.
+            thread::sleep(Duration::from_micros(100));
+        }
+        // Well beyond where they would be at risk, had they not been renewed.
+        thread::sleep(SECOND * 4);
+        assert!(guards.iter().all(|guard| guard.is_valid()));
+        assert!(store.calls(common::Op::Keep) < 50, "{} requests", store.calls(common::Op::Keep));
+        let clock = naps("lock-clock").saturating_sub(clock);
+        let keeper = naps("lock-engine").saturating_sub(keeper);
+        assert!(clock < 100 && keeper < 100, "woken {clock} and {keeper} times");
+    });
+}

@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use common::Op;
@@ -23,6 +24,7 @@ use lock_core::LockProvider as _;
 use lock_core::ManualClock;
 use lock_core::Result;
 use lock_core::Wait;
+use lock_core::Waiting;
 use tokio::task::JoinHandle;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -277,7 +279,7 @@ async fn a_shutdown_ends_every_kind_of_wait_at_once() {
 async fn waiters_of_one_process_are_served_in_order_and_the_dropped_are_skipped() {
     let (hand, _store, engine) = setup();
     let held = engine.lock("k", &plain()).await.unwrap();
-    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let order = Arc::new(Mutex::new(Vec::new()));
     let mut waiters = Vec::new();
     for number in 0..5 {
         let (engine, order) = (engine.clone(), order.clone());
@@ -292,4 +294,29 @@ async fn waiters_of_one_process_are_served_in_order_and_the_dropped_are_skipped(
     held.unlock().await.unwrap();
     hand.advance(SECOND).await;
     assert_eq!(*order.lock().unwrap(), [0, 1, 3, 4]);
+}
+
+#[tokio::test]
+async fn an_observer_hears_who_holds_and_what_fails_and_costs_nothing() {
+    let (hand, store, engine) = setup();
+    store.occupy("k", HOUR);
+    store.order(Op::Attempt, Order::Fail(Error::new(ErrorKind::Unavailable, "away")));
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let ear = heard.clone();
+    let options = plain().wait(Wait::Forever).observe(move |news| {
+        ear.lock().unwrap().push(match news {
+            Waiting::Held { holders, ahead } => format!("{} hold, {ahead:?} ahead", holders.len()),
+            Waiting::Failed { error } => error.message().to_owned(),
+            _ => "something else".to_owned(),
+        });
+    });
+    let waiter = lock(&engine, "k", options);
+    hand.advance(SECOND).await;
+    rest(&hand).await;
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert_eq!(heard.first().map(String::as_str), Some("away"));
+    assert!(heard.len() > 1, "{heard:?}");
+    assert!(heard[1..].iter().all(|news| news == "1 hold, None ahead"), "{heard:?}");
+    assert_eq!(store.calls(Op::Attempt), heard.len(), "it hears of each attempt, and causes none");
+    waiter.abort();
 }

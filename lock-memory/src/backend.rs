@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lock_core::Attempt;
 use lock_core::Backend;
+use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Cursor;
 use lock_core::Evicted;
@@ -84,8 +85,8 @@ impl Backend for Memory {
     async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
         let store = self.0.wire.store();
         let bell = self.0.wire.bell(hint);
-        let armed = self.0.wire.call(Call::Watch, |state, now| {
-            let id = state.arm(now, claim, bell);
+        let armed = self.0.wire.call_timeless(Call::Watch, |state| {
+            let id = state.arm(claim, bell);
             Armed { store: store.clone(), key: claim.key.clone(), id }
         });
         Ok(Watch::new(armed.await?))
@@ -98,21 +99,27 @@ impl Backend for Memory {
         self.0.wire.close();
         Ok(())
     }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.0.wire.store().remembers_since()
+    }
 }
 
 /// Locks that each have a TTL in the store.
 impl Inner {
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
-        let lease = Lease { since: self.wire.now(), ttl: self.ttl(claim) };
+        let (sent, ttl) = (self.wire.sent(), self.ttl(claim));
         let tried = self.wire.call(Call::Attempt, |state, now| {
-            state.attempt(now, claim, Anchor::Until(now.at + lease.ttl))
+            let lease = Lease { since: sent.unwrap_or(now.at), ttl };
+            Ok(state.attempt(now, claim, Anchor::Until(now.at + ttl))?.with_lease(lease))
         });
-        Ok(tried.await??.with_lease(lease))
+        tried.await?
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
-        let since = self.wire.now();
+        let sent = self.wire.sent();
         let keep = self.wire.call(Call::Keep, |state, now| {
+            let since = sent.unwrap_or(now.at);
             let fates = claims.iter().map(|claim| {
                 let lease = Lease { since, ttl: self.ttl(claim) };
                 state.keep(now, claim, Anchor::Until(now.at + lease.ttl)).with_lease(lease)

@@ -25,6 +25,7 @@ pub const DRIVER: Driver = Driver {
     schemes: &["memory"],
     params: &[],
     connect: |url| Box::pin(connect(url)),
+    schema: |_| Ok(None),
 };
 
 async fn connect(url: ConnectUrl) -> Result<SharedBackend> {

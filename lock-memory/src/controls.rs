@@ -161,10 +161,17 @@ impl Controls {
         session.map_or(0, |id| self.0.wire.store().step(|state, now| state.end_session(now, id)))
     }
 
-    /// Loses holders, lines, fences and sessions of all clients, like a server that restarts without
-    /// persistence.
+    /// Loses holders, lines, fences and sessions of all clients, and tells nobody: like a server whose
+    /// data somebody has deleted.
     pub fn forget_everything(&self) {
         self.0.wire.store().step(|state, _| state.forget());
+    }
+
+    /// Forgets everything and says from now on when it began anew
+    /// ([`Backend::remembers_since`](lock_core::Backend::remembers_since)): like a server that restarts
+    /// without persistence.
+    pub fn restart(&self) {
+        self.0.wire.store().step(|state, now| state.restart(now));
     }
 }
 

@@ -3,7 +3,6 @@
 //! Each call is one step under one short mutex, at one instant of the store's clock (S1, S3). Nothing
 //! is awaited inside, and hints are given only after the mutex is free again.
 
-mod crowd;
 mod outcome;
 mod record;
 mod session;
@@ -87,13 +86,18 @@ impl Store {
     }
 
     /// Carries out a step that need not know the time.
-    fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn timeless<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
         let (out, bells) = {
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
             (step(&mut state), std::mem::take(&mut state.bells))
         };
         bells.iter().for_each(Bell::ring);
         out
+    }
+
+    /// Since when it remembers what it granted; `None` if it was never restarted.
+    pub(crate) fn remembers_since(&self) -> Option<BootInstant> {
+        self.timeless(|state| state.began)
     }
 
     /// Disarms a hint; if its waiter never used it, the next one gets it.
@@ -120,7 +124,7 @@ pub(crate) struct Now<'a> {
 }
 
 impl Now<'_> {
-    fn micros(self) -> u64 {
+    pub(crate) fn micros(self) -> u64 {
         self.clock.unix_micros()
     }
 }
@@ -128,13 +132,15 @@ impl Now<'_> {
 /// What the server knows.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    records: HashMap<LockKey, Record>,
+    records: HashMap<LockKey, Record, foldhash::fast::RandomState>,
     sessions: Sessions,
     /// Hints to give once the mutex is free.
     bells: Vec<Bell>,
     watchers: u64,
     purge_at: usize,
     stacked: u64,
+    /// When it began to remember, if it was restarted.
+    began: Option<BootInstant>,
 }
 
 /// What every client asks.
@@ -142,7 +148,7 @@ impl State {
     pub(crate) fn attempt(&mut self, now: Now<'_>, claim: &Claim, anchor: Anchor) -> Result<Tried> {
         let view = View { now: now.at, sessions: &self.sessions };
         if let Some(record) = self.records.get_mut(&claim.key) {
-            return record.attempt(view, now.micros(), claim, anchor, &mut self.bells);
+            return record.attempt(view, now, claim, anchor, &mut self.bells);
         }
         if self.records.len() >= self.purge_at.max(CROWDED) {
             self.purge(now);
@@ -150,7 +156,7 @@ impl State {
         }
         let view = View { now: now.at, sessions: &self.sessions };
         let record = self.records.entry(claim.key.clone()).or_default();
-        record.attempt(view, now.micros(), claim, anchor, &mut self.bells)
+        record.attempt(view, now, claim, anchor, &mut self.bells)
     }
 
     pub(crate) fn keep(&mut self, now: Now<'_>, claim: &Claim, anchor: Anchor) -> Fate {
@@ -311,11 +317,15 @@ impl State {
 
 /// Hints.
 impl State {
-    pub(crate) fn arm(&mut self, now: Now<'_>, claim: &Claim, bell: Bell) -> u64 {
-        let view = View { now: now.at, sessions: &self.sessions };
+    /// Arms a hint. The time is not asked for: what a dead holder is taken for here, its next attempt puts
+    /// right.
+    pub(crate) fn arm(&mut self, claim: &Claim, bell: Bell) -> u64 {
         self.watchers += 1;
-        let record = self.records.entry(claim.key.clone()).or_default();
-        let holds = record.holds(view, |held| held.token == claim.token);
+        let record = match self.records.get_mut(&claim.key) {
+            Some(record) => record,
+            None => self.records.entry(claim.key.clone()).or_default(),
+        };
+        let holds = record.holders.iter().any(|held| held.token == claim.token);
         record.watchers.arm(self.watchers, claim.token, claim.mode, holds, bell);
         self.watchers
     }
@@ -349,5 +359,10 @@ impl State {
     pub(crate) fn forget(&mut self) {
         self.records.values_mut().for_each(Record::forget);
         self.sessions.clear();
+    }
+
+    pub(crate) fn restart(&mut self, now: Now<'_>) {
+        self.forget();
+        self.began = Some(now.at);
     }
 }

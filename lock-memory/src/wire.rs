@@ -81,6 +81,11 @@ impl Wire {
         self.store.clock().now()
     }
 
+    /// When a request leaves; `None` if nothing hinders it, for then it arrives the same instant.
+    pub(crate) fn sent(&self) -> Option<BootInstant> {
+        self.hindered.load(Ordering::Acquire).then(|| self.now())
+    }
+
     /// Carries out one step of the store as `call`, unless a fault prevents it.
     ///
     /// # Cancel safety
@@ -91,12 +96,25 @@ impl Wire {
         call: Call,
         step: impl FnOnce(&mut State, Now<'_>) -> T,
     ) -> Result<T> {
+        self.send(call, |store| store.step(step)).await
+    }
+
+    /// As [`call`](Self::call), for a step that need not know the time.
+    pub(crate) async fn call_timeless<T>(
+        &self,
+        call: Call,
+        step: impl FnOnce(&mut State) -> T,
+    ) -> Result<T> {
+        self.send(call, |store| store.timeless(step)).await
+    }
+
+    async fn send<T>(&self, call: Call, step: impl FnOnce(&Store) -> T) -> Result<T> {
         self.counts[call as usize].fetch_add(1, Ordering::Relaxed);
         if !self.hindered.load(Ordering::Acquire) {
-            return Ok(self.store.step(step));
+            return Ok(step(&self.store));
         }
         self.pass(call, When::Before).await?;
-        let out = self.store.step(step);
+        let out = step(&self.store);
         self.pass(call, When::After).await?;
         Ok(out)
     }

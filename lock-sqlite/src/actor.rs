@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
+use lock_core::Hint;
 use lock_core::Result;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
@@ -113,9 +114,8 @@ impl Actor {
     }
 
     fn look(&self) {
-        if let Some(core) = self.core().as_ref() {
-            core.look(&self.0.wake);
-        }
+        let hints = self.core().as_ref().map(|core| core.look(&self.0.wake));
+        hints.iter().flatten().for_each(Hint::give);
     }
 
     fn core(&self) -> MutexGuard<'_, Option<Core>> {

@@ -6,8 +6,6 @@ use lock_core::Attempt;
 use lock_core::Backend;
 use lock_core::Claim;
 use lock_core::Cursor;
-use lock_core::Error;
-use lock_core::ErrorKind;
 use lock_core::Evicted;
 use lock_core::Eviction;
 use lock_core::Hint;
@@ -68,7 +66,7 @@ pub async fn connect(config: SqliteConfig) -> Result<Sqlite> {
     Ok(Sqlite { client, profile: profile(hints) })
 }
 
-/// Returns the statement that creates the table that `config` names.
+/// Returns the statements that create the tables that `config` names.
 ///
 /// # Errors
 ///
@@ -81,6 +79,9 @@ pub fn schema(config: &SqliteConfig) -> Result<String> {
 /// Without hints, or where those of other machines do not come, the default plan polls eagerly.
 pub(crate) fn profile(hints: bool) -> Profile {
     let mut profile = Profile::new("sqlite");
+    profile.shared = true;
+    profile.permits = true;
+    profile.fair = true;
     if hints {
         profile.wakeup = Wakeup::Push;
         profile.poll = POLL_BEHIND_HINTS;
@@ -89,17 +90,11 @@ pub(crate) fn profile(hints: bool) -> Profile {
 }
 
 impl Sqlite {
-    fn check(&self, claim: &Claim) -> Result<()> {
-        self.profile.check_mode(claim.mode)?;
-        if claim.queue {
-            let why = "fair order is not supported by backend sqlite";
-            return Err(Error::new(ErrorKind::Unsupported, why));
-        }
-        Ok(())
-    }
-
-    fn ttl(&self, claim: &Claim) -> Duration {
-        claim.ttl.clamp(self.profile.ttl_min, self.profile.ttl_max)
+    /// Returns `claim` with a TTL that the table can keep.
+    fn fit(&self, claim: &Claim) -> Claim {
+        let mut claim = claim.clone();
+        claim.ttl = claim.ttl.clamp(self.profile.ttl_min, self.profile.ttl_max);
+        claim
     }
 }
 
@@ -110,18 +105,14 @@ impl Backend for Sqlite {
     }
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
-        self.check(claim)?;
-        let lease = Lease { since: self.client.boot().instant(), ttl: self.ttl(claim) };
-        let claim = claim.clone();
+        let claim = self.fit(claim);
+        let lease = Lease { since: self.client.boot().instant(), ttl: claim.ttl };
         self.client.step(move |store| store.attempt(&claim, lease)).await
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
         let since = self.client.boot().instant();
-        let mut claims = claims.to_vec();
-        for claim in &mut claims {
-            claim.ttl = self.ttl(claim);
-        }
+        let claims: Vec<Claim> = claims.iter().map(|claim| self.fit(claim)).collect();
         self.client.call(Kind::Steps, move |store| store.keep(&claims, since)).await
     }
 
@@ -131,8 +122,8 @@ impl Backend for Sqlite {
     }
 
     async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
-        let keys: Vec<LockKey> = claims.iter().map(|claim| claim.key.clone()).collect();
-        self.client.call(Kind::Read, move |store| store.peek(&keys)).await
+        let claims = claims.to_vec();
+        self.client.call(Kind::Read, move |store| store.peek(&claims)).await
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
@@ -163,7 +154,7 @@ impl Backend for Sqlite {
     }
 
     async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
-        Ok(self.client.wake().watch(&claim.key, hint))
+        Ok(self.client.wake().watch(claim, hint))
     }
 
     async fn close(&self) -> Result<()> {

@@ -1,11 +1,11 @@
 //! The callers' side of the one connection of a backend.
 //!
 //! SQLite's calls can block, so they run on a thread of their own, in the order they were asked for.
-//! What has gathered while one was at work goes into one transaction (group commit). A single
-//! statement for which nothing is in the way (no call before it, no other process at the
-//! write lock, no log to sync) runs on the caller's thread at once: it only writes to memory, and two
-//! changes of thread would cost more than the statement. A call that is dropped is carried out all
-//! the same, so a release that follows finds what there is to release.
+//! What has gathered while one was at work goes into one transaction (group commit). A short step
+//! for which nothing is in the way (no call before it, no other process at the write lock, no log to
+//! sync) runs on the caller's thread at once: it only writes to memory, and two changes of thread
+//! would cost more than the step. A call that is dropped is carried out all the same, so a release
+//! that follows finds what there is to release.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -98,7 +98,7 @@ impl Client {
         &self.shared.wake
     }
 
-    /// Runs a single statement, on this thread if nothing is in its way.
+    /// Runs a short step, on this thread if nothing is in its way.
     ///
     /// # Cancel safety
     ///

@@ -33,6 +33,7 @@ pub const DRIVER: Driver = Driver {
         },
     ],
     connect: |url| Box::pin(open(url)),
+    schema: |url| crate::schema(&SqliteConfig::from_url(url)?).map(Some),
 };
 
 async fn open(url: ConnectUrl) -> Result<SharedBackend> {

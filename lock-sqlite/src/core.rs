@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use lock_core::Claim;
 use lock_core::Error;
 use lock_core::ErrorKind;
-use lock_core::LockKey;
+use lock_core::Hint;
 use lock_core::Peek;
 
 use crate::fs::Identity;
@@ -13,8 +14,8 @@ use crate::store::Store;
 use crate::turn::Turn;
 use crate::wake::Wake;
 
-/// The most keys in one look for those who wait.
-const LOOK_KEYS: usize = 500;
+/// The most claims in one look for those who wait.
+const LOOK_CLAIMS: usize = 500;
 
 /// How many writes there are between two looks at the size of the log.
 const WRITES_PER_LOOK: u32 = 1_000;
@@ -28,9 +29,9 @@ const LOG_BYTES: u64 = 1_000 * 4_120;
 pub(crate) enum Kind {
     /// It reads.
     Read,
-    /// It writes with one statement, which is a transaction of its own.
+    /// It writes with one statement or a few, and makes them a transaction of its own.
     Step,
-    /// It writes with several statements, which need one transaction.
+    /// It writes with many statements, which need one transaction.
     Steps,
 }
 
@@ -134,18 +135,19 @@ impl Core {
         }
     }
 
-    /// Hints the waiters whose keys are free. A key that cannot be judged is hinted too, so that
-    /// the waiter's own attempt tells why.
-    pub(crate) fn look(&self, wake: &Wake) {
-        for keys in wake.drain().chunks(LOOK_KEYS) {
-            let Ok(peeks) = self.store.peek(keys) else {
-                wake.hint(keys);
-                continue;
-            };
-            let free = |(key, peek)| (peek == Peek::Free).then_some(key);
-            let free: Vec<&LockKey> = keys.iter().zip(peeks).filter_map(free).collect();
-            wake.hint(free);
+    /// Returns the hints of the waiters whose turn it is, or who should stand in line, to be given when
+    /// no mutex is held. If that cannot be told it is all, so that their own attempts tell why.
+    pub(crate) fn look(&self, wake: &Wake) -> Vec<Hint> {
+        let mut due = Vec::new();
+        for waiters in wake.drain().chunks(LOOK_CLAIMS) {
+            let claims: Vec<Claim> = waiters.iter().map(|(claim, _)| claim.clone()).collect();
+            let peeks = self.store.peek(&claims);
+            let waits =
+                |at: usize| matches!(&peeks, Ok(peeks) if matches!(peeks[at], Peek::Held { .. }));
+            let hints = waiters.iter().enumerate().filter(|(at, _)| !waits(*at));
+            due.extend(hints.map(|(_, (_, hint))| hint.clone()));
         }
+        due
     }
 
     fn after_write(&mut self) {

@@ -15,6 +15,7 @@ mod error;
 mod fs;
 mod open;
 mod row;
+mod scene;
 mod statements;
 mod store;
 mod turn;

@@ -1,4 +1,4 @@
-//! Opens the database and makes sure that its table is ours.
+//! Opens the database and makes sure that its tables are ours.
 
 use lock_core::Error;
 use lock_core::ErrorKind;
@@ -15,9 +15,9 @@ use crate::fs::Place;
 use crate::statements;
 
 /// How many prepared statements a connection keeps: all of ours and a few to spare.
-const STATEMENTS: usize = 16;
+const STATEMENTS: usize = 32;
 
-/// Opens the database at `place`, creating file and table as needed.
+/// Opens the database at `place`, creating file and tables as needed.
 pub(crate) fn open(config: &SqliteConfig, place: &Place) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -28,7 +28,7 @@ pub(crate) fn open(config: &SqliteConfig, place: &Place) -> Result<Connection> {
     refuse_read_only(&connection, place)?;
     rusqlite::vtab::array::load_module(&connection).map_err(in_step)?;
     choose_journal(&connection)?;
-    ensure_table(&mut connection, &config.table)?;
+    ensure_tables(&mut connection, &config.table)?;
     Ok(connection)
 }
 
@@ -61,34 +61,45 @@ fn choose_journal(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "synchronous", level).map_err(in_step)
 }
 
-fn ensure_table(connection: &mut Connection, table: &str) -> Result<()> {
-    if has_table(connection, table)? {
+/// Creates what is missing: a table of locks without the second one is from before there were modes.
+fn ensure_tables(connection: &mut Connection, table: &str) -> Result<()> {
+    if missing_tables(connection, table)?.is_empty() {
         return Ok(());
     }
     let behavior = TransactionBehavior::Immediate;
     let transaction = connection.transaction_with_behavior(behavior).map_err(in_step)?;
-    // Another process may have made it while this one waited.
-    if !has_table(&transaction, table)? {
-        transaction.execute_batch(&statements::schema(table)).map_err(in_step)?;
+    // Another process may have made them while this one waited.
+    for create in missing_tables(&transaction, table)? {
+        transaction.execute_batch(&create).map_err(in_step)?;
     }
     transaction.commit().map_err(|failure| classify(failure, During::Commit))
 }
 
-fn has_table(connection: &Connection, table: &str) -> Result<bool> {
+/// Returns the statements that create what is missing.
+fn missing_tables(connection: &Connection, table: &str) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for (name, create) in statements::tables(table) {
+        if !has_table(connection, &name, &create)? {
+            missing.push(create);
+        }
+    }
+    Ok(missing)
+}
+
+fn has_table(connection: &Connection, name: &str, create: &str) -> Result<bool> {
     let found = connection
-        .query_row(statements::FIND_TABLE, [table], |row| {
+        .query_row(statements::FIND_TABLE, [name], |row| {
             Ok((row.get(0)?, row.get::<_, String>(1)?))
         })
         .optional()
         .map_err(in_step)?;
     let Some((is_table, sql)) = found else { return Ok(false) };
-    let expected = statements::schema(table);
-    if is_table && plain(&sql) == plain(&expected) {
+    if is_table && plain(&sql) == plain(create) {
         return Ok(true);
     }
     Err(config(format!(
-        "{table:?} exists and is not a table of locks: choose another with ?table=NAME, or make it \
-         with {expected}"
+        "{name:?} exists and is not a table of locks: choose another with ?table=NAME, or make it \
+         with {create}"
     )))
 }
 

@@ -1,4 +1,4 @@
-//! One row of the table, and what it means at a given moment. Pure.
+//! One row of either table, and what it means at a given moment. Pure.
 
 use std::time::Duration;
 use std::time::SystemTime;
@@ -17,7 +17,8 @@ use crate::boot::Moment;
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) key: String,
-    pub(crate) fence: i64,
+    /// `None` of a claim that stands in line.
+    pub(crate) fence: Option<i64>,
     pub(crate) token: Option<String>,
     pub(crate) owner: String,
     pub(crate) mode: String,
@@ -25,10 +26,29 @@ pub(crate) struct Row {
     pub(crate) expires_at: i64,
     pub(crate) acquired_at: i64,
     pub(crate) written_at: i64,
+    /// Orders the line; zero of a row of the table of locks.
+    pub(crate) place: i64,
+}
+
+/// A claim that counts: it holds, or stands in line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stake {
+    pub(crate) token: Token,
+    pub(crate) mode: Mode,
+    /// Until its lease or its place ends.
+    pub(crate) left: Duration,
+    pub(crate) standing: Standing,
+}
+
+/// What a claim that counts does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Holds { fence: Fence, shown: Holder },
+    Waits { place: i64 },
 }
 
 impl Row {
-    /// Reads the columns in the order of the table.
+    /// Reads the columns in the order of the statements.
     pub(crate) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             key: row.get(0)?,
@@ -40,65 +60,59 @@ impl Row {
             expires_at: row.get(6)?,
             acquired_at: row.get(7)?,
             written_at: row.get(8)?,
+            place: row.get(9)?,
         })
     }
 
-    /// Returns how long the row still holds its key, or `None` if the key is free.
+    /// Returns the claim that the row stands for, or `None` if there is none or it is dead.
     ///
     /// # Errors
     ///
-    /// `Config` for a row that another machine wrote after this one started.
-    pub(crate) fn left(&self, at: &Moment) -> Result<Option<Duration>> {
-        if self.token.is_none() || (self.boot != at.boot && self.written_at < at.booted) {
+    /// `Corrupt` if a row that counts has a value that we would not have written, `Config` for one
+    /// that another machine wrote after this one started.
+    pub(crate) fn stake(&self, at: &Moment) -> Result<Option<Stake>> {
+        let fence = self.checked_fence()?;
+        let Some(left) = self.left(at)? else { return Ok(None) };
+        let (token, mode) = (self.checked_token()?, self.checked_mode()?);
+        let standing = match fence {
+            None => Standing::Waits { place: self.place },
+            Some(fence) => Standing::Holds { fence, shown: self.shown(mode, fence, left) },
+        };
+        Ok(Some(Stake { token, mode, left, standing }))
+    }
+
+    /// Returns how long the row still counts, or `None` if it does not.
+    fn left(&self, at: &Moment) -> Result<Option<Duration>> {
+        if self.token.is_none() {
             return Ok(None);
         }
         if self.boot != at.boot {
-            return Err(self.foreign());
+            // A place in line is no promise, so nobody is harmed if one is skipped.
+            let dead = self.fence.is_none() || self.written_at < at.booted;
+            return if dead { Ok(None) } else { Err(self.foreign()) };
         }
         let left = u64::try_from(self.expires_at.saturating_sub(at.now)).unwrap_or(0);
         Ok((left > 0).then(|| Duration::from_nanos(left)))
     }
 
-    /// Returns who holds the key, or `None` if it is free.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt` if a row that holds has a value that we would not have written, `Config` as
-    /// for [`left`](Self::left).
-    pub(crate) fn holder(&self, at: &Moment) -> Result<Option<Holder>> {
-        let fence = self.checked_fence()?;
-        let Some(left) = self.left(at)? else { return Ok(None) };
-        self.check_token()?;
-        let holder = Holder::new()
+    fn shown(&self, mode: Mode, fence: Fence, left: Duration) -> Holder {
+        Holder::new()
             .owned_by(self.owner.clone())
-            .in_mode(self.checked_mode()?)
+            .in_mode(mode)
             .with_fence(fence)
             .since(self.acquired())
-            .expiring_in(left);
-        Ok(Some(holder))
+            .expiring_in(left)
     }
 
-    /// Returns whom an attempt was refused for.
-    ///
-    /// # Errors
-    ///
-    /// As for [`holder`](Self::holder); also `Corrupt` if there can be no higher fence.
-    pub(crate) fn refused_for(&self, at: &Moment) -> Result<Option<Holder>> {
-        let holder = self.holder(at)?;
-        if holder.is_none() && self.checked_fence()? == Fence::MAX {
-            return Err(self.corrupt("fence", self.fence));
-        }
-        Ok(holder)
+    fn checked_fence(&self) -> Result<Option<Fence>> {
+        let Some(stored) = self.fence else { return Ok(None) };
+        let fence = u64::try_from(stored).ok().and_then(|fence| Fence::new(fence).ok());
+        fence.map(Some).ok_or_else(|| self.corrupt("fence", stored))
     }
 
-    fn checked_fence(&self) -> Result<Fence> {
-        let fence = u64::try_from(self.fence).map_err(|_| self.corrupt("fence", self.fence))?;
-        Fence::new(fence).map_err(|_| self.corrupt("fence", fence))
-    }
-
-    fn check_token(&self) -> Result<()> {
+    fn checked_token(&self) -> Result<Token> {
         let token = self.token.as_deref().unwrap_or_default();
-        token.parse::<Token>().map(drop).map_err(|_| self.corrupt("token", token))
+        token.parse().map_err(|_| self.corrupt("token", token))
     }
 
     fn checked_mode(&self) -> Result<Mode> {
@@ -142,7 +156,7 @@ mod tests {
     fn row() -> Row {
         Row {
             key: "k".into(),
-            fence: 7,
+            fence: Some(7),
             token: Some("0".repeat(32)),
             owner: "ann".into(),
             mode: "exclusive".into(),
@@ -150,43 +164,64 @@ mod tests {
             expires_at: 1_001,
             acquired_at: 9,
             written_at: 600,
+            place: 0,
         }
+    }
+
+    fn left(row: &Row) -> Result<Option<Duration>> {
+        Ok(row.stake(&moment())?.map(|stake| stake.left))
+    }
+
+    fn waits(row: Row) -> Row {
+        Row { fence: None, place: 3, ..row }
     }
 
     #[test]
     fn a_lease_ends_at_its_instant() {
-        assert_eq!(row().left(&moment()).unwrap(), Some(Duration::from_nanos(1)));
-        assert_eq!(Row { expires_at: 1_000, ..row() }.left(&moment()).unwrap(), None);
-        assert_eq!(Row { expires_at: i64::MIN, ..row() }.left(&moment()).unwrap(), None);
-        assert_eq!(Row { token: None, ..row() }.left(&moment()).unwrap(), None);
+        assert_eq!(left(&row()).unwrap(), Some(Duration::from_nanos(1)));
+        assert_eq!(left(&Row { expires_at: 1_000, ..row() }).unwrap(), None);
+        assert_eq!(left(&Row { expires_at: i64::MIN, ..row() }).unwrap(), None);
+        assert_eq!(left(&Row { token: None, ..row() }).unwrap(), None);
+        assert_eq!(left(&waits(row())).unwrap(), Some(Duration::from_nanos(1)));
+        assert_eq!(left(&waits(Row { expires_at: 1_000, ..row() })).unwrap(), None);
     }
 
     #[test]
     fn a_row_of_an_earlier_boot_is_dead_whatever_its_lease() {
         let old = Row { boot: "before".into(), written_at: 499, expires_at: i64::MAX, ..row() };
-        assert_eq!(old.left(&moment()).unwrap(), None);
+        assert_eq!(left(&old).unwrap(), None);
     }
 
     #[test]
     fn a_row_of_another_boot_at_the_same_time_is_an_error() {
         let other = Row { boot: "other".into(), written_at: 500, ..row() };
-        let error = other.left(&moment()).unwrap_err();
+        let error = left(&other).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("share the file"));
-        assert_eq!(Row { token: None, ..other }.left(&moment()).unwrap(), None);
+        assert_eq!(left(&Row { token: None, ..other.clone() }).unwrap(), None);
+        assert_eq!(left(&waits(other)).unwrap(), None, "a place is no promise");
+    }
+
+    #[test]
+    fn a_row_with_a_fence_holds_and_one_without_waits() {
+        let held = row().stake(&moment()).unwrap().unwrap();
+        assert!(matches!(held.standing, Standing::Holds { fence, .. } if fence.get() == 7));
+        let waiting = waits(row()).stake(&moment()).unwrap().unwrap();
+        assert_eq!(waiting.standing, Standing::Waits { place: 3 });
     }
 
     #[test]
     fn what_we_did_not_write_is_corrupt() {
         let bad = [
-            Row { fence: 0, ..row() },
-            Row { fence: 1 << 53, ..row() },
+            Row { fence: Some(0), ..row() },
+            Row { fence: Some(1 << 53), ..row() },
             Row { token: Some("x".into()), ..row() },
             Row { mode: "mine".into(), ..row() },
+            waits(Row { mode: "permits:0".into(), ..row() }),
         ];
         for row in bad {
-            assert_eq!(row.holder(&moment()).unwrap_err().kind(), ErrorKind::Corrupt, "{row:?}");
+            assert_eq!(row.stake(&moment()).unwrap_err().kind(), ErrorKind::Corrupt, "{row:?}");
         }
-        assert!(Row { acquired_at: -1, ..row() }.holder(&moment()).unwrap().is_some());
+        assert!(Row { acquired_at: -1, ..row() }.stake(&moment()).unwrap().is_some());
     }
 }

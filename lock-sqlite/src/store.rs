@@ -1,32 +1,28 @@
 //! The steps of a lock on one connection.
+//!
+//! A claim moves from the second table to the first (from the line to an exclusive hold) and never
+//! back, and whoever counts a row as dead overwrites or deletes it in the same transaction: a renewal
+//! that comes late finds nothing to revive.
+
+mod attempt;
+mod hold;
+mod look;
 
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::rc::Rc;
 use std::time::Duration;
 
-use lock_core::Attempt;
-use lock_core::Claim;
-use lock_core::Cursor;
 use lock_core::Error;
 use lock_core::Evicted;
-use lock_core::Fence;
-use lock_core::Kept;
-use lock_core::KeyState;
-use lock_core::Lease;
 use lock_core::LockKey;
-use lock_core::Page;
-use lock_core::Peek;
-use lock_core::Release;
 use lock_core::Result;
 use rusqlite::CachedStatement;
 use rusqlite::Connection;
 use rusqlite::OptionalExtension as _;
 use rusqlite::Params;
 use rusqlite::params;
-use rusqlite::types::Value;
 
 use crate::boot::Boot;
+use crate::boot::Moment;
 use crate::config::SqliteConfig;
 use crate::error::During;
 use crate::error::classify;
@@ -43,7 +39,7 @@ pub(crate) struct Store {
     boot: Boot,
     has_log: bool,
     busy_timeout: Duration,
-    /// Whether a step since the last [`take_freed`](Self::take_freed) freed a key.
+    /// Whether a step since the last [`take_freed`](Self::take_freed) made room for others.
     freed: Cell<bool>,
 }
 
@@ -102,145 +98,82 @@ impl Store {
         !self.connection.is_autocommit()
     }
 
-    pub(crate) fn attempt(&self, claim: &Claim, lease: Lease) -> Result<Attempt> {
-        let at = self.boot.moment();
-        let expires_at = self.boot.host_nanos_after(lease.since, lease.ttl);
-        let floor = claim.fence_floor.and_then(|fence| i64::try_from(fence.get()).ok());
-        let fence = self
-            .prepare(&self.sql.attempt)?
-            .query_row(
-                params![
-                    at.boot,
-                    at.now,
-                    at.booted,
-                    claim.key.as_str(),
-                    claim.token.to_string(),
-                    claim.owner.as_str(),
-                    claim.mode.to_string(),
-                    expires_at,
-                    floor.unwrap_or(0),
-                ],
-                |row| row.get::<_, i64>(0),
-            )
-            .optional()
-            .map_err(|failure| self.fail(failure))?;
-        match fence {
-            Some(fence) => {
-                let fence = Fence::new(u64::try_from(fence).unwrap_or(0))?;
-                Ok(Attempt::Acquired { fence, lease })
-            }
-            None => self.refusal(&claim.key),
-        }
-    }
-
-    /// Says who holds `key`. If it was freed since the refusal, nobody is named and a retry is due.
-    fn refusal(&self, key: &LockKey) -> Result<Attempt> {
-        let rows = self.look(std::slice::from_ref(key))?;
-        let at = self.boot.moment();
-        let holder = rows.first().map_or(Ok(None), |row| row.refused_for(&at))?;
-        let retry_in = holder.as_ref().and_then(|holder| holder.expires_in).unwrap_or_default();
-        let holders = Vec::from_iter(holder);
-        Ok(Attempt::Held { holders, retry_in: Some(retry_in), ahead: None })
-    }
-
-    pub(crate) fn keep(
-        &self,
-        claims: &[Claim],
-        since: lock_core::BootInstant,
-    ) -> Result<Vec<Kept>> {
-        let at = self.boot.moment();
-        let mut keep = self.prepare(&self.sql.keep)?;
-        let mut renew = |claim: &Claim| {
-            let expires_at = self.boot.host_nanos_after(since, claim.ttl);
-            let key = claim.key.as_str();
-            let changed =
-                keep.execute(params![at.boot, at.now, key, claim.token.to_string(), expires_at]);
-            match changed.map_err(|failure| self.fail(failure))? {
-                0 => Ok(Kept::Gone),
-                _ => Ok(Kept::Renewed { lease: Lease { since, ttl: claim.ttl } }),
-            }
-        };
-        claims.iter().map(&mut renew).collect()
-    }
-
-    pub(crate) fn release(&self, claim: &Claim) -> Result<Release> {
-        let at = self.boot.moment();
-        let (key, token) = (claim.key.as_str(), claim.token.to_string());
-        match self.execute(&self.sql.release, params![at.boot, at.now, key, token])? {
-            0 => Ok(Release::NotHeld),
-            _ => {
-                self.freed.set(true);
-                Ok(Release::Released)
-            }
-        }
-    }
-
-    pub(crate) fn peek(&self, keys: &[LockKey]) -> Result<Vec<Peek>> {
-        let rows = self.look(keys)?;
-        let rows: HashMap<&str, &Row> = rows.iter().map(|row| (row.key.as_str(), row)).collect();
-        let at = self.boot.moment();
-        let peek =
-            |key: &LockKey| match rows.get(key.as_str()).map_or(Ok(None), |row| row.left(&at))? {
-                None => Ok(Peek::Free),
-                left => Ok(Peek::Held { retry_in: left }),
-            };
-        keys.iter().map(peek).collect()
-    }
-
-    pub(crate) fn inspect(&self, key: &LockKey) -> Result<KeyState> {
-        let rows = self.look(std::slice::from_ref(key))?;
-        let at = self.boot.moment();
-        let holder = rows.first().map_or(Ok(None), |row| row.holder(&at))?;
-        Ok(KeyState::new(key.as_str(), Vec::from_iter(holder), 0))
-    }
-
-    pub(crate) fn list(&self, prefix: &str, after: Option<&Cursor>, limit: usize) -> Result<Page> {
-        let at = self.boot.moment();
-        let limit = limit.max(1);
-        let after = after.map_or("", |cursor| cursor.0.as_str());
-        let rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let end = end_of(prefix);
-        let rows = self
-            .rows(&self.sql.list, params![at.boot, at.now, at.booted, prefix, after, end, rows])?;
-        let state =
-            |row: &Row| Ok(KeyState::new(row.key.as_str(), Vec::from_iter(row.holder(&at)?), 0));
-        let items = rows.iter().take(limit).map(state).collect::<Result<Vec<_>>>()?;
-        let more = (rows.len() > limit).then(|| items.last().map(|last| last.key.clone()));
-        Ok(Page { items, next: more.flatten().map(Cursor) })
-    }
-
-    /// Frees `key`, also from a holder whose row makes no sense: this is the way out of that.
+    /// Frees `key`, also from holders whose rows make no sense: this is the way out of that. The line
+    /// stays, but for places that make no sense.
     pub(crate) fn evict(&self, key: &LockKey) -> Result<Evicted> {
-        let at = self.boot.moment();
-        let holds = self
-            .prepare(&self.sql.evict)?
-            .query_row([key.as_str()], |row| {
-                let (boot, expires, written) =
-                    (row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
-                Ok(if boot == at.boot { expires > at.now } else { written >= at.booted })
-            })
-            .optional()
-            .map_err(|failure| self.fail(failure))?;
-        self.freed.set(self.freed.get() || holds.is_some());
-        Ok(Evicted::new(u64::from(holds == Some(true)), 0))
+        self.atomically(|| {
+            let at = self.boot.moment();
+            let exclusive = self.query(&self.sql.evict, [key.as_str()], |row| {
+                let (boot, expires, written) = (row.get::<_, String>(0)?, row.get(1)?, row.get(2)?);
+                Ok(counts(&at, &boot, expires, written))
+            })?;
+            let mut fallen = u64::from(exclusive == Some(true));
+            let rows = self.look(std::slice::from_ref(key))?;
+            for row in rows.iter().filter(|row| row.place > 0) {
+                if row.fence.is_some() || row.stake(&at).is_err() {
+                    self.execute(&self.sql.drop_claim, params![row.key, row.token])?;
+                    let counted = counts(&at, &row.boot, row.expires_at, row.written_at);
+                    fallen += u64::from(counted && row.fence.is_some());
+                }
+            }
+            self.freed.set(true);
+            Ok(Evicted::new(fallen, 0))
+        })
     }
 
     /// Removes up to [`PURGE_ROWS`] rows and returns how many went.
     pub(crate) fn purge(&self) -> Result<usize> {
         let at = self.boot.moment();
-        self.execute(&self.sql.purge, params![at.boot, at.now, at.booted, PURGE_ROWS as i64])
+        let purge = |sql: &str, rows: usize| {
+            self.execute(sql, params![at.boot, at.now, at.booted, rows as i64])
+        };
+        let gone = purge(&self.sql.purge_claims, PURGE_ROWS)?;
+        Ok(gone + purge(&self.sql.purge, PURGE_ROWS - gone)?)
     }
 
-    fn look(&self, keys: &[LockKey]) -> Result<Vec<Row>> {
-        let text = |key: &LockKey| Value::Text(key.as_str().to_owned());
-        let keys: Rc<Vec<Value>> = Rc::new(keys.iter().map(text).collect());
-        self.rows(&self.sql.look, [keys])
+    /// Runs several statements as one, all or none: alone, or inside the transaction of a group.
+    fn atomically<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.in_transaction() {
+            return self.inside(work);
+        }
+        self.begin()?;
+        let done = work();
+        if done.is_err() {
+            // Unless a grave error has done it. As above for what cannot be rolled back.
+            let _ = self.execute("ROLLBACK", []);
+            return done;
+        }
+        self.commit().and(done)
+    }
+
+    fn inside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.execute("SAVEPOINT step", [])?;
+        let done = work();
+        if done.is_err() {
+            // Fails only if a grave error has ended the transaction, and then there is nothing to undo.
+            let _ = self.execute("ROLLBACK TO step", []);
+            let _ = self.execute("RELEASE step", []);
+            return done;
+        }
+        self.execute("RELEASE step", []).and(done)
     }
 
     fn rows(&self, sql: &str, params: impl Params) -> Result<Vec<Row>> {
         let mut statement = self.prepare(sql)?;
         let rows = statement.query_map(params, Row::read);
         rows.and_then(Iterator::collect).map_err(|failure| classify(failure, During::Step))
+    }
+
+    /// Runs a statement that returns a row or none, to its end: a statement that writes commits only
+    /// there, and what fails then must not get lost.
+    fn query<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let row = self.prepare(sql)?.query_one(params, read).optional();
+        row.map_err(|failure| self.fail(failure))
     }
 
     fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
@@ -258,16 +191,7 @@ impl Store {
     }
 }
 
-/// Returns the first text after all that begin with `prefix`, if there is one: the order of UTF-8
-/// is the order of code points.
-fn end_of(prefix: &str) -> Option<String> {
-    let mut chars: Vec<char> = prefix.chars().collect();
-    while let Some(last) = chars.pop() {
-        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
-        if let Some(next) = next {
-            chars.push(next);
-            return Some(chars.into_iter().collect());
-        }
-    }
-    None
+/// Tells whether a hold still counted, whatever else its row says.
+fn counts(at: &Moment, boot: &str, expires_at: i64, written_at: i64) -> bool {
+    if boot == at.boot { expires_at > at.now } else { written_at >= at.booted }
 }

@@ -80,7 +80,8 @@ impl Fixture for Files {
     async fn fault(&self, namespace: &str, fault: Fault) -> Result<(), Unsupported> {
         match fault {
             Fault::Forget => {
-                self.open(namespace).execute("DELETE FROM locks", []).unwrap();
+                let forget = "DELETE FROM locks; DELETE FROM locks_claims";
+                self.open(namespace).execute_batch(forget).unwrap();
             }
             Fault::Corrupt(key) => {
                 let claim = Claim::new(key, Owner::new("x").unwrap(), Duration::from_secs(60));

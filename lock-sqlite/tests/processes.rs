@@ -20,9 +20,12 @@ use common::Directory;
 use common::acquire;
 use common::acquire_soon;
 use common::claim;
+use common::claim_in;
+use common::in_line;
 use common::open;
 use lock_core::Attempt;
 use lock_core::Backend as _;
+use lock_core::Claim;
 use lock_core::Hint;
 use lock_core::Release;
 use lock_core::WatchFor;
@@ -89,7 +92,9 @@ async fn child() {
         "loop" => hot_loop(&file, &key).await,
         "exclude" => exclude(&file).await,
         "try-write" => say(can_write(&file)),
-        "wait" => wait_for(&file, &key).await,
+        "wait" => wait_for(&file, claim(&key)).await,
+        "line" => wait_for(&file, in_line(&key)).await,
+        "share" => share(&file, &key).await,
         "open" => drop(acquire(&open(Path::new(&file)).await, &claim(&key)).await),
         _ => panic!("unknown role {role}"),
     }
@@ -141,7 +146,7 @@ fn can_write(file: &str) -> bool {
 }
 
 /// Waits by hints alone: no poll would hide a missing one.
-async fn wait_for(file: &str, key: &str) {
+async fn wait_for(file: &str, mine: Claim) {
     struct Wakes(Notify);
     impl Wake for Wakes {
         fn wake(self: Arc<Self>) {
@@ -150,7 +155,6 @@ async fn wait_for(file: &str, key: &str) {
     }
     let backend = open(Path::new(file)).await;
     let wakes = Arc::new(Wakes(Notify::new()));
-    let mine = claim(key);
     let _watch =
         backend.watch(&mine, WatchFor::Release, Hint::new(wakes.clone().into())).await.unwrap();
     let mut hints = 0;
@@ -161,7 +165,38 @@ async fn wait_for(file: &str, key: &str) {
         wakes.0.notified().await;
         hints += 1;
     }
+    backend.release(&mine).await.unwrap();
     say(format!("acquired after {hints} hints"));
+}
+
+/// Takes the key in `mode` again and again, every other time by a place in line, and counts how often.
+/// While it holds there is a file that says so, and none of whom it excludes.
+async fn share(file: &str, mode: &str) {
+    let backend = open(Path::new(file)).await;
+    let inside = Path::new(file).with_extension("inside");
+    let own = inside.join(format!("{mode}-{}", std::process::id()));
+    let (start, mut grants) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(2) {
+        let mine = if grants % 2 == 0 { in_line(mode) } else { claim_in(mode) };
+        acquire_soon(&backend, &mine).await;
+        std::fs::write(&own, "").unwrap();
+        // So few names are read in one go.
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let names: Vec<_> = std::fs::read_dir(&inside).unwrap().map(name).collect();
+        let like = names.iter().all(|name| name.to_str().unwrap().starts_with(mode));
+        let most = if mode == "exclusive" {
+            1
+        } else if mode == "shared" {
+            8
+        } else {
+            2
+        };
+        assert!(like && names.len() <= most, "{names:?}");
+        std::fs::remove_file(&own).unwrap();
+        assert_eq!(backend.release(&mine).await.unwrap(), Release::Released);
+        grants += 1;
+    }
+    say(grants);
 }
 
 /// E24
@@ -243,6 +278,36 @@ async fn a_release_wakes_a_waiter_in_another_process() {
     backend.release(&other).await.unwrap();
     backend.release(&mine).await.unwrap();
     assert_eq!(waiter.hears(), "acquired after 1 hints", "a release of another key is no hint");
+}
+
+#[tokio::test]
+async fn eight_processes_in_three_modes_are_inside_only_as_the_modes_allow() {
+    let directory = Directory::new();
+    std::fs::create_dir(directory.path().join("locks.inside")).unwrap();
+    let modes = ["exclusive", "shared", "permits:2", "shared"];
+    let start = |i: usize| Player::start("share", &directory.file(), modes[i % 4]);
+    let players: Vec<Player> = (0..8).map(start).collect();
+    for mut player in players {
+        assert!(player.hears().parse::<u64>().unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_release_wakes_all_readers_in_front_and_the_writer_behind_them_later() {
+    let directory = Directory::new();
+    let backend = open(&directory.file()).await;
+    let mine = claim("k");
+    acquire(&backend, &mine).await;
+    let mut players = Vec::new();
+    for mode in ["shared", "shared", "exclusive"] {
+        let mut player = Player::start("line", &directory.file(), mode);
+        assert_eq!(player.hears(), "waiting");
+        players.push(player);
+    }
+    backend.release(&mine).await.unwrap();
+    for mut player in players {
+        assert_eq!(player.hears(), "acquired after 1 hints", "whose turn it is not gets no hint");
+    }
 }
 
 #[tokio::test]

@@ -13,24 +13,19 @@ use common::acquire_soon;
 use common::claim;
 use common::claim_for;
 use common::open;
+use common::tamper;
 use lock_core::Attempt;
 use lock_core::Backend as _;
 use lock_core::ErrorKind;
 use lock_core::Eviction;
 use lock_core::Fence;
 use lock_core::Kept;
-use lock_core::Mode;
 use lock_core::Peek;
 use lock_core::Release;
 use lock_sqlite::SqliteConfig;
 use lock_sqlite::connect;
 
 const SHORT: Duration = Duration::from_millis(30);
-
-/// Changes the table behind the backend's back, by a connection of its own.
-fn tamper(directory: &Directory, sql: &str) {
-    rusqlite::Connection::open(directory.file()).unwrap().execute_batch(sql).unwrap();
-}
 
 #[tokio::test]
 async fn one_holder_at_a_time_and_the_other_learns_who() {
@@ -227,18 +222,6 @@ async fn a_row_of_another_machine_is_an_error_and_of_an_earlier_boot_is_dead() {
 }
 
 #[tokio::test]
-async fn other_modes_and_lines_are_unsupported() {
-    let directory = Directory::new();
-    let backend = open(&directory.file()).await;
-    let mut shared = claim("k");
-    shared.mode = Mode::Shared;
-    assert_eq!(backend.attempt(&shared).await.unwrap_err().kind(), ErrorKind::Unsupported);
-    let mut fair = claim("k");
-    fair.queue = true;
-    assert_eq!(backend.attempt(&fair).await.unwrap_err().kind(), ErrorKind::Unsupported);
-}
-
-#[tokio::test]
 async fn dropped_calls_are_carried_out_in_order() {
     let directory = Directory::new();
     let backend = open(&directory.file()).await;
@@ -363,6 +346,22 @@ async fn somebodys_own_database_keeps_its_settings() {
     assert_eq!(read("user_version"), 7.into());
     assert_eq!(read("application_id"), 9.into());
     assert_eq!(read("journal_mode"), "delete".to_owned().into());
+}
+
+/// Without a log a reader can keep a commit from coming through after its statement has returned a row.
+#[tokio::test]
+async fn a_commit_that_fails_grants_nothing() {
+    let directory = Directory::new();
+    tamper(&directory, "CREATE TABLE mine (x)");
+    let mut config = SqliteConfig::new(directory.file());
+    config.busy_timeout = Duration::from_millis(50);
+    let backend = connect(config).await.unwrap();
+    let reader = rusqlite::Connection::open(directory.file()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM locks").unwrap();
+    let error = backend.attempt(&claim("k")).await.unwrap_err();
+    assert!(error.is_retryable() && !error.is_ambiguous(), "{error}");
+    reader.execute_batch("COMMIT").unwrap();
+    acquire(&backend, &claim("k")).await;
 }
 
 #[tokio::test]

@@ -57,6 +57,18 @@ impl Config {
     pub async fn connect(&self) -> Result<Arc<dyn LockProvider>> {
         Ok(Arc::new(Plan::new(self)?.connect().await?))
     }
+
+    /// Writes the statements that create what the configured store has to have before it can keep
+    /// locks, for those who create it by other means than connecting; `None` if it needs nothing.
+    ///
+    /// # Errors
+    ///
+    /// `Config`, as for [`connect`](crate::connect).
+    pub fn schema(&self) -> Result<Option<String>> {
+        let plan = Plan::new(self)?;
+        (plan.driver.schema)(&plan.url)
+            .map_err(|error| error.in_context("schema", plan.driver.name, None))
+    }
 }
 
 impl Plan {
@@ -70,7 +82,7 @@ impl Plan {
         opened.map_err(|error| error.in_context("connect", self.driver.name, None))
     }
 
-    fn engine_options(&self) -> EngineOptions {
+    pub(crate) fn engine_options(&self) -> EngineOptions {
         let mut options = EngineOptions::new();
         if let Some(prefix) = &self.prefix {
             options = options.prefix(prefix);
@@ -101,7 +113,7 @@ async fn open(
     }
 }
 
-fn late(timeout: Duration) -> Error {
+pub(crate) fn late(timeout: Duration) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the store did not answer within {timeout:?}"))
 }
 
@@ -114,7 +126,8 @@ mod tests {
     use super::*;
 
     fn plan(connect: fn(ConnectUrl) -> Connecting, io: Option<Io>) -> Plan {
-        let driver = Driver { name: "fake", schemes: &["fake"], params: &[], connect };
+        let driver =
+            Driver { name: "fake", schemes: &["fake"], params: &[], connect, schema: |_| Ok(None) };
         Plan {
             driver: Box::leak(Box::new(driver)),
             url: ConnectUrl::parse("fake://host").unwrap(),

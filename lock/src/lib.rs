@@ -36,7 +36,7 @@
 //!
 //! Each backend is a feature of its name: `memory` and `sqlite`, both on by default. The [manual] tells
 //! [which to choose](manual::choosing), [what can be configured](manual::configuration), [how to
-//! test](manual::testing) and [what each error means](manual::errors).
+//! test](manual::testing), [how to move to another](manual::migrating) and [what each error means](manual::errors).
 //!
 //! A lock alone does not make a write safe: [`Hold::is_valid`] is true when it is asked, and the process
 //! can be stopped right after. That is what the fence is for.
@@ -44,6 +44,7 @@
 mod backends;
 mod config;
 mod connect;
+mod dual;
 pub mod manual;
 mod plan;
 
@@ -53,6 +54,7 @@ pub use config::DEFAULT_RETRY_DELAY;
 pub use config::Io;
 pub use config::Section;
 pub use connect::connect;
+pub use dual::dual;
 pub use lock_core::*;
 
 /// The README's code compiles.

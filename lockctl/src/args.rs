@@ -8,8 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use clap::ValueHint;
+use clap_complete::Shell;
 use lock::Handle;
 use lock::LockKey;
+use lock::Mode;
 use lock::Owner;
 use lock::Wait;
 
@@ -40,7 +43,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Configuration in YAML, TOML or JSON
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -65,6 +68,16 @@ pub(crate) enum Command {
     /// The command gets LOCK_KEY, LOCK_FENCE, LOCK_OWNER and LOCK_URL (without password). Send the
     /// fence with every write, and let what is written to refuse a lower one than it has seen.
     Run(Run),
+    /// Wait until this process leads, run a command while it does, and contend again when it is lost
+    ///
+    /// Waits for ever for KEY, whatever becomes of the store meanwhile, then runs the command as run
+    /// does. When the lock is lost the command is stopped (SIGTERM when it is at risk, SIGKILL when its
+    /// time is over) and lockctl waits for KEY again, to start the command anew. Only a command that
+    /// ends by itself ends the election, with its own code.
+    ///
+    /// A signal while waiting ends it with 128 and its number. While the command runs, signals are passed
+    /// on to it; after a SIGTERM or SIGINT it is not started again.
+    Elect(Elect),
     /// Take a lock that nobody renews, and print a handle to it
     Acquire(Acquire),
     /// Give the lock of a handle a new time to live
@@ -75,12 +88,27 @@ pub(crate) enum Command {
     Status(Key),
     /// List the held keys that begin with a prefix
     List(List),
+    /// Show the held keys that begin with a prefix live, on a terminal
+    ///
+    /// A row per holder, with a bar for the time that is left of its lease (the longest time left that
+    /// was seen is a full bar). What changed in the last seconds is marked: + taken, ~ changed, - freed.
+    /// Keys: arrows, PgUp, PgDn, Home and End scroll; / filters by key or owner; q, Esc or ^C ends.
+    ///
+    /// Asks the store for the list once a second. With --json it prints for each key that changed the
+    /// line that list would print, all keys first; renewals are no change.
+    Watch(List),
     /// Take a lock away from whoever holds it
     Unlock(Unlock),
     /// Remove what expired locks left behind in the store
     Cleanup,
     /// Show what the backend can do
     Profile,
+    /// Print the statements that create what the store needs, without asking it anything
+    Schema,
+    /// Print the completion script of a shell, to be sourced by it
+    Completions(Completions),
+    /// Print the manual page, as in lockctl man | man -l -
+    Man,
 }
 
 /// One key.
@@ -116,6 +144,12 @@ pub(crate) struct Claim {
     /// How long to wait while others hold it, or forever
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = duration::wait)]
     pub(crate) wait: Wait,
+    /// How to exclude others: exclusive, shared, or permits:N for up to N holders at once
+    #[arg(long, value_name = "MODE", default_value = "exclusive", value_parser = mode)]
+    pub(crate) mode: Mode,
+    /// Serve the waiters of all processes in the order in which they came
+    #[arg(long)]
+    pub(crate) fair: bool,
     /// Whom to show as the holder; user@host:pid by default
     #[arg(long, value_name = "NAME", value_parser = owner)]
     pub(crate) owner: Option<String>,
@@ -138,6 +172,19 @@ pub(crate) struct Claim {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) claim: Claim,
+    /// How long the store keeps the lock without hearing from lockctl; 30s by default
+    #[arg(long, value_name = "DUR", value_parser = duration::positive)]
+    pub(crate) ttl: Option<Duration>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// `lockctl elect`.
+#[derive(Debug, Args)]
+pub(crate) struct Elect {
+    #[command(flatten)]
+    pub(crate) key: Key,
     /// How long the store keeps the lock without hearing from lockctl; 30s by default
     #[arg(long, value_name = "DUR", value_parser = duration::positive)]
     pub(crate) ttl: Option<Duration>,
@@ -175,7 +222,7 @@ pub(crate) struct Release {
     pub(crate) handle: Handle,
 }
 
-/// `lockctl list`.
+/// `lockctl list` and `lockctl watch`.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// What the keys begin with
@@ -200,6 +247,17 @@ pub(crate) struct Unlock {
     /// End the holder's whole session at once, with all its other locks
     #[arg(long)]
     pub(crate) kill_session: bool,
+}
+
+/// `lockctl completions`.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    text.parse().map_err(|error: lock::Error| error.message().to_owned())
 }
 
 fn owner(text: &str) -> Result<String, lock::Error> {

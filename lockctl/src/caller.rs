@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::signal::Signal as Named;
 use rustix::process::Pid;
+use rustix::process::Signal;
 use rustix::process::getpgid;
 use rustix::process::getpid;
 use rustix::process::getppid;
@@ -34,6 +35,7 @@ pub(crate) enum Event {
 pub(crate) struct Caller {
     signals: UnboundedReceiver<i32>,
     front: Option<Front>,
+    asked_to_end: bool,
 }
 
 #[derive(Debug)]
@@ -50,13 +52,20 @@ impl Caller {
     pub(crate) fn listen(fronted: bool) -> Result<Self, Outcome> {
         let caller = signals::listen().and_then(|signals| {
             let front = if fronted { Some(Front::meet()?) } else { None };
-            Ok(Self { signals, front })
+            Ok(Self { signals, front, asked_to_end: false })
         });
         caller.map_err(|error| Outcome::bug(format!("cannot listen to the caller: {error}")))
     }
 
     /// Waits for the next event. Dropping the future loses none.
     pub(crate) async fn event(&mut self) -> Event {
+        let event = self.next().await;
+        let asks = [Signal::TERM, Signal::INT].map(|signal| Event::Signal(signal.as_raw()));
+        self.asked_to_end |= asks.contains(&event);
+        event
+    }
+
+    async fn next(&mut self) -> Event {
         let Some(front) = &mut self.front else { return signal(self.signals.recv().await) };
         tokio::select! {
             number = self.signals.recv() => signal(number),
@@ -70,17 +79,31 @@ impl Caller {
 
     /// Asks whether the job may start. A front that the user has stopped does not answer.
     pub(crate) fn ready(&self) -> Option<Event> {
-        let Some(front) = &self.front else { return Some(Event::Go) };
-        // A front that is gone shows as an event.
-        let _ = front.channel.send(Message::Ready);
-        None
+        self.tell(Message::Ready);
+        self.front.is_none().then_some(Event::Go)
     }
 
-    /// Says that the job was stopped.
-    pub(crate) fn job_stopped(&self) {
+    /// Says that the job was stopped, and which process group of it wants the terminal if that is why.
+    pub(crate) fn job_stopped(&self, wants_terminal: Option<i32>) {
+        self.tell(Message::Stopped(wants_terminal));
+    }
+
+    /// Says that there is no job for now: a ^Z is for the front itself.
+    pub(crate) fn idle(&self) {
+        self.tell(Message::Idle);
+    }
+
+    fn tell(&self, message: Message) {
         if let Some(front) = &self.front {
-            let _ = front.channel.send(Message::Stopped);
+            // A front that is gone shows as an event.
+            let _ = front.channel.send(message);
         }
+    }
+
+    /// Tells whether the user has asked for the end, by SIGTERM or SIGINT, which a job may take its
+    /// time to obey. A SIGHUP makes many a daemon read its configuration.
+    pub(crate) fn asked_to_end(&self) -> bool {
+        self.asked_to_end
     }
 
     /// Returns the process that the user started.

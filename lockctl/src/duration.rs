@@ -37,6 +37,20 @@ pub(crate) fn show(duration: Duration) -> String {
     }
 }
 
+/// Writes a duration in at most five characters.
+pub(crate) fn brief(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{}.{}s", seconds, duration.subsec_millis() / 100),
+        10..60 => format!("{seconds}s"),
+        60..600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        600..3600 => format!("{}m", seconds / 60),
+        3600..36_000 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        36_000..360_000 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +84,23 @@ mod tests {
             (7_260_000, "2 h 1 min"),
         ] {
             assert_eq!(show(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn a_brief_duration_fits_its_column() {
+        for (seconds, text) in [
+            (0.0, "0.0s"),
+            (9.99, "9.9s"),
+            (59.9, "59s"),
+            (61.0, "1m01s"),
+            (3599.0, "59m"),
+            (3660.0, "1h01m"),
+            (359_999.0, "99h"),
+            (31_536_000.0, "365d"),
+        ] {
+            assert_eq!(brief(Duration::from_secs_f64(seconds)), text);
+            assert!(text.len() <= 5);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The process that a shell waits for, when there is a terminal.
 //!
 //! A shell takes its terminal back when the process it started stops. That process must not be the
-//! one that renews the lock, so on a terminal `lockctl run` starts itself once more, as the keeper, and
+//! one that renews the lock, so on a terminal `lockctl run` or `elect` starts itself once more, as the keeper, and
 //! stays in front: it passes signals on to the keeper, stops when the job was stopped, has it
 //! continued when the shell continues us, and ends as the keeper ends.
 
@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::WaitOptions;
+use rustix::process::getpgrp;
 use rustix::process::kill_current_process_group;
 use rustix::process::kill_process;
 use rustix::process::waitpid;
@@ -36,6 +37,7 @@ use crate::mask::Mask;
 use crate::message::Message;
 use crate::message::Status;
 use crate::signals;
+use crate::terminal::Terminal;
 
 /// The hidden first argument of the keeper behind a front.
 pub(crate) const SUBCOMMAND: &str = "__keep";
@@ -116,12 +118,11 @@ impl Front {
                 self.running = true;
                 self.channel.send(Message::Go)?;
             }
-            Some(Message::Stopped) => {
-                // As ^Z would have: the others of a pipeline or script stop too.
-                let _ = kill_current_process_group(Signal::TSTP);
-                stop();
+            Some(Message::Stopped(wants_terminal)) => {
+                stop_group(wants_terminal);
                 self.channel.send(Message::Signal(Signal::CONT.as_raw()))?;
             }
+            Some(Message::Idle) => self.running = false,
             Some(_) => {}
             None => self.channel_open = false,
         }
@@ -158,10 +159,32 @@ impl Front {
     }
 }
 
+/// Stops this process and the others of a pipeline or script, as ^Z would have, and returns when it is
+/// continued; at once if the job stopped for want of a terminal that is ours, or its own, by now.
+fn stop_group(wants_terminal: Option<i32>) {
+    let _ = kill_current_process_group(Signal::TSTP);
+    // A shell's `fg` may have come before the news. It first makes us the foreground, which shows
+    // here, and then sends SIGCONT, which discards the signal that is pending since the line above.
+    let ours = |job: i32| {
+        let terminal = Terminal::open(getpgrp())?;
+        let job = Pid::from_raw(job)?;
+        Some(terminal.is_home() || terminal.is_of(job))
+    };
+    if wants_terminal.and_then(ours) == Some(true) {
+        let _ = kill_current_process_group(Signal::CONT);
+    }
+    stop_if_told();
+}
+
 /// Stops this process like ^Z and returns when it is continued; at once if nobody could continue it.
-fn stop() {
-    let stop: SigSet = [Named::SIGTSTP].into_iter().collect();
+pub(crate) fn stop() {
     let _ = nix::sys::signal::raise(Named::SIGTSTP);
+    stop_if_told();
+}
+
+/// Lets a pending SIGTSTP have its usual effect.
+fn stop_if_told() {
+    let stop: SigSet = [Named::SIGTSTP].into_iter().collect();
     let _ = stop.thread_unblock();
     let _ = stop.thread_block();
 }

@@ -15,7 +15,9 @@ mod output;
 mod place;
 mod result;
 mod signals;
+mod table;
 mod terminal;
+mod text;
 
 use std::env;
 use std::process::ExitCode;
@@ -50,7 +52,7 @@ fn run(fronted: bool) -> Outcome {
         // It prints in its own style, help to stdout, and exits with 0 or 2.
         Err(error) => error.exit(),
     };
-    if matches!(cli.command, Command::Run(_))
+    if matches!(cli.command, Command::Run(_) | Command::Elect(_))
         && !fronted
         && Terminal::open(rustix::process::getpgrp()).is_some()
     {

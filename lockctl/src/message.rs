@@ -1,4 +1,4 @@
-//! What the processes of one `lockctl run` tell each other, as frames of a fixed size.
+//! What the processes of one `lockctl run` or `elect` tell each other, as frames of a fixed size.
 //!
 //! Orders go from the front to the keeper to the guardian, reports the other way; see
 //! [`guardian`](crate::guardian) for who these are.
@@ -10,7 +10,7 @@ use lock::BootInstant;
 /// The length of a frame: a tag and two numbers.
 pub(crate) const FRAME: usize = 17;
 
-/// A message between two processes of one `lockctl run`.
+/// A message between two processes of one `lockctl run` or `elect`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// Front to keeper, first of all, with the real standard input.
@@ -29,10 +29,13 @@ pub(crate) enum Message {
     Started(i32),
     /// Guardian to keeper: the job could not be started, for this reason of the system.
     Refused(i32),
-    /// Guardian to keeper, keeper to front: the job was stopped and may be continued.
-    Stopped,
+    /// Guardian to keeper, keeper to front: the job was stopped and may be continued. If it was for
+    /// using a terminal that was not its own, this is the process group that wants it.
+    Stopped(Option<i32>),
     /// Guardian to keeper: the job is dead, with all it left behind.
     Ended(Ending),
+    /// Keeper to front: there is no job any more, and there may be another later.
+    Idle,
 }
 
 /// Until when the job may run, on the boot clock.
@@ -80,13 +83,14 @@ impl Message {
             Self::Signal(signal) => (5, bits(signal), 0),
             Self::Started(group) => (6, bits(group), 0),
             Self::Refused(errno) => (7, bits(errno), 0),
-            Self::Stopped => (8, 0, 0),
+            Self::Stopped(wants_terminal) => (8, wants_terminal.map_or(0, bits), 0),
             Self::Ended(Ending { status: Status::Exited(code), told }) => {
                 (9, u64::from(code), u64::from(told))
             }
             Self::Ended(Ending { status: Status::Killed(signal), told }) => {
                 (10, bits(signal), u64::from(told))
             }
+            Self::Idle => (11, 0, 0),
         };
         let mut frame = [0; FRAME];
         frame[0] = tag;
@@ -109,9 +113,10 @@ impl Message {
             5 => Self::Signal(small(a)?),
             6 => Self::Started(small(a)?),
             7 => Self::Refused(small(a)?),
-            8 => Self::Stopped,
+            8 => Self::Stopped(Some(small(a)?).filter(|group| *group != 0)),
             9 => Self::Ended(Ending { status: Status::Exited(small(a)?), told: b != 0 }),
             10 => Self::Ended(Ending { status: Status::Killed(small(a)?), told: b != 0 }),
+            11 => Self::Idle,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         })
     }
@@ -148,7 +153,9 @@ mod tests {
             Message::Signal(15),
             Message::Started(i32::MAX),
             Message::Refused(2),
-            Message::Stopped,
+            Message::Stopped(Some(7)),
+            Message::Stopped(None),
+            Message::Idle,
             ended(Status::Exited(255), false),
             ended(Status::Killed(9), true),
         ] {

@@ -35,7 +35,12 @@ impl Terminal {
 
     /// Tells whether `home` is in the foreground.
     pub(crate) fn is_home(&self) -> bool {
-        tcgetpgrp(&self.file) == Ok(self.home)
+        self.is_of(self.home)
+    }
+
+    /// Tells whether `group` is in the foreground.
+    pub(crate) fn is_of(&self, group: Pid) -> bool {
+        tcgetpgrp(&self.file) == Ok(group)
     }
 
     /// Hands it to `group`, if it is `home`'s to give; tells whether `group` has it now. A job that
@@ -50,7 +55,7 @@ impl Terminal {
 
     /// Takes it back from `group`, unless the shell has done so.
     pub(crate) fn take_back(&self, group: Pid) {
-        if tcgetpgrp(&self.file) == Ok(group) {
+        if self.is_of(group) {
             let _ = tcsetpgrp(&self.file, self.home);
         }
     }

@@ -14,6 +14,7 @@ use std::process::Stdio;
 use common::Ended;
 use common::Place;
 use common::finish;
+use common::tty::Tty;
 use serde_json::Value;
 use serde_json::json;
 
@@ -268,4 +269,44 @@ fn min_hold_keeps_the_lock_after_the_command() {
     assert_eq!(place.run(&["run", "k", "--", "true"]).code, 75);
     assert_eq!(place.run(&["run", "k", "--wait", "20s", "--", "true"]).code, 0);
     assert!(start.elapsed().as_millis() >= 2990, "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_schema_is_what_the_store_accepts_as_its_own() {
+    let place = Place::new();
+    let schema = place.run(&["schema"]).stdout;
+    assert!(schema.starts_with("CREATE TABLE") && schema.ends_with(";\n"), "{schema}");
+    assert!(!place.path("locks.db").exists(), "nothing was opened");
+    let json = parse(&place.run(&["schema", "--json"]).stdout);
+    let bare = |text: &str| text.trim_end().trim_end_matches(';').to_owned();
+    assert_eq!(bare(json["schema"].as_str().unwrap()), bare(&schema));
+    let database = rusqlite::Connection::open(place.path("locks.db")).unwrap();
+    database.execute_batch(&schema).unwrap();
+    assert_eq!(place.run(&["run", "k", "--", "true"]).code, 0);
+    let memory = place.run(&["--url", "memory:", "schema"]);
+    assert_eq!((memory.code, memory.stdout.as_str()), (0, ""));
+    assert_eq!(memory.stderr, "lockctl: the store needs nothing to be created\n");
+    let json = parse(&place.run(&["--url", "memory:", "schema", "--json"]).stdout);
+    assert_eq!(json, json!({"schema": null}));
+}
+
+#[test]
+fn keys_and_owners_are_cut_on_a_terminal_only() {
+    let place = Place::new();
+    let (key, owner) = ("k".repeat(100), "o".repeat(100));
+    for (key, owner) in [(key.as_str(), owner.as_str()), ("short", "ann")] {
+        place.run(&["acquire", key, "--owner", owner, "--hold-for", "1h"]);
+    }
+    let piped = place.run(&["list"]).stdout;
+    assert!(piped.contains(&key) && piped.contains(&owner), "{piped}");
+    let tty = Tty::lockctl(&place, &["list"], &[]);
+    tty.resize(24, 120);
+    tty.shows("short");
+    tty.shows("WAITING");
+    let screen = tty.screen();
+    assert!(screen.contains("kk…kk") && screen.contains("oo…oo"), "{screen}");
+    assert!(String::from_utf8_lossy(&tty.bytes()).contains("\u{1b}[1m"), "the heading is bold");
+    let plain = Tty::lockctl(&place, &["list"], &[("NO_COLOR", "1")]);
+    plain.shows("short");
+    assert!(!String::from_utf8_lossy(&plain.bytes()).contains("\u{1b}["), "no colour at all");
 }

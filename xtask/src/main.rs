@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask test`, `servers` and `ci`.
+//! The project's own commands: `cargo xtask test`, `bench`, `servers` and `ci`.
 //!
 //! They need no tool that a machine with Rust does not have; what the tests need besides, `--install`
 //! gets from Debian or Ubuntu.
 
+mod bench;
 mod binaries;
 mod ci;
 mod need;
@@ -30,6 +31,9 @@ struct Arguments {
 enum Command {
     /// Start the servers, run all tests, stop the servers
     Test(test::Options),
+    /// Measure the backends; `cargo xtask bench --help` tells what can be chosen
+    #[command(disable_help_flag = true)]
+    Bench(bench::Options),
     /// Start the servers, print how to reach them, and stop them on ctrl-c
     Servers {
         /// Install what is missing (Debian or Ubuntu, as root or by sudo)
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = signal::catch().and_then(|()| match arguments.command {
         Command::Test(options) => test::test(&options),
+        Command::Bench(options) => bench::bench(&options),
         Command::Servers { install } => server::serve(install),
         Command::Ci(options) => ci::ci(&options),
     });

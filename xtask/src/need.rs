@@ -40,6 +40,15 @@ pub(crate) const NEEDS: &[Need] = &[
         server: None,
     },
     Need {
+        name: "redis",
+        program: "redis-server",
+        beside: None,
+        // The tests start their own, to hurt them.
+        packages: &["redis-server"],
+        builds: &[],
+        server: None,
+    },
+    Need {
         name: "postgres",
         program: "initdb",
         beside: None,

@@ -40,22 +40,26 @@ cases! { "cancel":
 const POLLS: usize = 12;
 
 /// An engine on a slow line, so that each call is an await of its own, and a look from outside.
-struct Bench {
-    engine: Provider,
+pub(super) struct Bench {
+    pub(super) engine: Provider,
     tap: Arc<Tap>,
     outside: SharedBackend,
     cx: Cx,
 }
 
 impl Bench {
-    async fn new(cx: &Cx) -> Outcome<Self> {
+    pub(super) async fn new(cx: &Cx) -> Outcome<Self> {
         let (tap, outside) = (cx.tapped().await?, cx.client().await?);
         tap.set(Weather::Slow { there: ms(1), back: ms(1) });
         Ok(Self { engine: cx.engine_over(tap.clone())?, tap, outside, cx: cx.clone() })
     }
 
-    /// Checks that nothing is under way, held or queued (within two round trips; here in slack).
     async fn is_clean(&self) -> Outcome {
+        self.are_clean(&["a"]).await
+    }
+
+    /// Checks that nothing is under way, held or queued (within two round trips; here in slack).
+    pub(super) async fn are_clean(&self, keys: &[&str]) -> Outcome {
         // What was dropped may have been about to send something.
         sleep(ms(10)).await;
         let until = now() + ms(1000);
@@ -63,7 +67,10 @@ impl Bench {
             check!(now() < until, "{} calls are still under way", self.tap.calls_under_way());
             sleep(ms(5)).await;
         }
-        free(&*self.outside, &self.cx.key("a"), ms(1000)).await
+        for key in keys {
+            free(&*self.outside, &self.cx.key(key), ms(1000)).await?;
+        }
+        Ok(())
     }
 
     /// Checks that it is clean and that the key can still be had.

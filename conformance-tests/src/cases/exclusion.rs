@@ -40,7 +40,9 @@ async fn of_many_racing_claims_one_holds(cx: Cx) -> Outcome {
         for attempt in join_all(racing).await {
             granted += u32::from(matches!(attempt??, Attempt::Acquired { .. }));
         }
-        check!(granted == 1, "{granted} of 16 racing claims were granted");
+        // Over several parts each may get some, and then nobody all of it.
+        let least = u32::from(cx.fixture().refuses_only_held());
+        check!((least..=1).contains(&granted), "{granted} of 16 racing claims were granted");
     }
     Ok(())
 }

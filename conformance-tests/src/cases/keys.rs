@@ -91,7 +91,7 @@ const ODD: &[&str] = &[
 
 /// Says whether the store takes `key`; a refusal has to come before anything is sent.
 async fn takes(client: &dyn Backend, key: &LockKey) -> Outcome<bool> {
-    match (client.profile().key_rule)(key) {
+    match client.profile().key_rule.check(key) {
         Ok(()) => Ok(true),
         Err(error) => unacceptable(&error).map(|()| false),
     }

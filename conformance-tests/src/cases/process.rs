@@ -2,6 +2,10 @@
 
 use lock_core::LeaseKind;
 
+use super::contend::Habit;
+use super::fleet::contention;
+use super::history::holds_are_sound;
+use super::history::nothing_is_left;
 use crate::Cx;
 use crate::Failure;
 use crate::Outcome;
@@ -19,7 +23,6 @@ use crate::cx::sleep;
 use crate::cx::wake_bound;
 use crate::cx::within;
 use crate::failure::check;
-use crate::history::Recorder;
 use crate::process::Process;
 
 cases! { "process":
@@ -94,26 +97,10 @@ async fn that_dies_waiting_blocks_nobody(cx: Cx) -> Outcome {
 }
 
 async fn loops_share_a_lock(cx: Cx) -> Outcome {
-    let contend = |process| Role::Contend { key: "a".into(), process, millis: 2500 };
-    let mut processes = Vec::new();
-    for number in 0..3 {
-        processes.push(Process::start(&cx, contend(number))?);
-    }
-    let recorder = Recorder::default();
-    for process in &mut processes {
-        while let Some(line) = process.line(ms(20_000)).await? {
-            recorder.add_lines(line.as_bytes())?;
-            process.lines_so_far().iter().try_for_each(|l| recorder.add_lines(l.as_bytes()))?;
-        }
-    }
-    let history = recorder.history();
+    let history = contention(&cx, vec![Habit::new(); 3], ms(2500)).await?;
     check!(history.len() > 50, "only {} records: too few to say anything", history.len());
-    check::fences_are_unique(&history)?;
-    check::fences_rise_in_real_time(&history)?;
-    check::fences_follow_holds(&history)?;
-    check::holds_do_not_overlap(&history)?;
+    holds_are_sound(&history)?;
     check::nobody_starves(&history, 10 * 3)?;
     check::losses_are_told(&history, SLACK)?;
-    check::nothing_is_left(&cx.client().await?.list(cx.namespace(), None, 10).await?.items)?;
-    Ok(())
+    nothing_is_left(&cx, SLACK).await
 }

@@ -23,7 +23,7 @@ cases! { "reentry":
     "G8" "A9" is_not_for_another_owner;
     "G8 G1" "A4" is_not_across_providers;
     "G8 G1" "A9" is_not_into_a_lost_lock;
-    "G8" "A9" is_not_in_another_mode;
+    "G8" "A9" is_not_in_another_mode [Shared];
 }
 
 async fn by_the_same_owner_keeps_the_fence(cx: Cx) -> Outcome {
@@ -94,11 +94,13 @@ async fn is_not_into_a_lost_lock(cx: Cx) -> Outcome {
 
 async fn is_not_in_another_mode(cx: Cx) -> Outcome {
     let engine = cx.engine().await?;
-    if !engine.profile().shared {
-        return Err(Failure::skipped("the store has one mode only"));
-    }
-    let _held = lock(&engine, "a", opts().owner("ann")).await?;
-    let shared = engine.try_lock("a", &opts().owner("ann").mode(Mode::Shared)).await;
-    failed(shared, ErrorKind::InvalidInput)?;
+    let held = lock(&engine, "a", opts().owner("ann").mode(Mode::Shared)).await?;
+    let again = engine.try_lock("a", &opts().owner("ann").mode(Mode::Shared)).await?.acquired();
+    let same = again.as_ref().is_some_and(|again| again.fence() == held.fence());
+    check!(same, "in the same mode {held:?} was re-entered as {again:?}");
+    let writer = engine.try_lock("a", &opts().owner("ann")).await;
+    let text = failed(writer, ErrorKind::InvalidInput)?.to_string();
+    check!(text.contains("shared"), "names not the mode that is held: {text}");
+    check!(held.is_valid(), "the mistake ended {held:?}");
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lock_core::ErrorKind;
 
 use crate::Cx;
@@ -29,6 +30,7 @@ cases! { "time":
     "G4" "B3" of_a_loss_is_kept_though_the_store_hangs;
     "G4 S2" "B6" of_a_lost_reply_is_made_good [LeasePerLock];
     "G4" "B7 B8" of_a_short_cut_is_made_good [LeasePerLock];
+    "G4 G12" "C12" of_a_lock_is_not_lost_in_a_crowd_of_calls Heavy;
     "G7 G5" "C3" of_an_unlock_on_a_dead_line;
     "G1 G7" "B3" of_a_late_unlock_hits_nobody;
 }
@@ -135,6 +137,29 @@ async fn of_a_short_cut_is_made_good(cx: Cx) -> Outcome {
         check!(guard.is_valid(), "cut for half its TTL, and lost: {guard:?}");
     }
     excluded(&other, "a").await
+}
+
+async fn of_a_lock_is_not_lost_in_a_crowd_of_calls(cx: Cx) -> Outcome {
+    let Bad { engine, link, ttl, .. } = Bad::new(&cx).await?;
+    let guard = lock(&engine, "a", opts().ttl(ttl)).await?;
+    link.set(Weather::Slow { there: ms(15), back: ms(15) });
+    let until = now() + ttl * 2;
+    // One after the other they would take longer than the lease: renewals must not stand behind them.
+    let crowd = (0..40).map(|_| {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            while now() < until {
+                excluded(&engine, "a").await?;
+            }
+            Outcome::Ok(())
+        })
+    });
+    for ended in join_all(crowd).await {
+        ended??;
+    }
+    check!(guard.is_valid(), "lost among calls of others: {guard:?}");
+    link.set(Weather::Fair);
+    Ok(())
 }
 
 async fn of_an_unlock_on_a_dead_line(cx: Cx) -> Outcome {

@@ -25,6 +25,7 @@ use crate::cx::lock;
 use crate::cx::ms;
 use crate::cx::now;
 use crate::cx::opts;
+use crate::cx::settled;
 use crate::cx::sleep;
 use crate::cx::wake_bound;
 use crate::cx::within;
@@ -46,6 +47,8 @@ cases! { "wait":
     "G6" "D5" fairly_is_in_order [Line];
     "G6 G5" "C4" fairly_skips_the_cancelled [Line];
     "G6" "D10" outlives_a_bad_line;
+    "G6" "D9 D1" outlives_a_broken_subscription [Push];
+    "G6 G5" "D8 D10" lines_up_again_when_its_place_is_lost [Line];
     "G6" "D7" starves_nobody Heavy;
 }
 
@@ -256,7 +259,8 @@ async fn fairly_is_in_order(cx: Cx) -> Outcome {
     let held = lock(&engines[0], "a", opts().fair()).await?;
     let mut waiters = Vec::new();
     for number in 0..12 {
-        waiters.push(fair_waiter(&engines[number % 3], number, &order));
+        // The first of another process would come before the second of this one, were it not fair.
+        waiters.push(fair_waiter(&engines[number / 4], number, &order));
         sleep(ms(60)).await;
     }
     held.unlock().await?;
@@ -302,6 +306,41 @@ async fn outlives_a_bad_line(cx: Cx) -> Outcome {
     }
     drop(held);
     let _next = within(ms(5000), waiting).await???;
+    Ok(())
+}
+
+async fn outlives_a_broken_subscription(cx: Cx) -> Outcome {
+    let (holder, tap) = (cx.engine().await?, cx.tapped().await?);
+    let waiter = cx.engine_over(tap.clone())?;
+    // Twice, because a look that is due anyway may bring it about once.
+    for key in ["a", "b"] {
+        let (held, waiter) = (lock(&holder, key, opts()).await?, waiter.clone());
+        let waiting = tokio::spawn(async move { lock(&waiter, key, opts()).await });
+        sleep(ms(200)).await;
+        tap.break_hints();
+        // It may look once and arm again, at its own pace; from then on hints come as before.
+        sleep(ms(300)).await;
+        held.unlock().await?;
+        let _next = within(SLACK, waiting).await???;
+    }
+    Ok(())
+}
+
+async fn lines_up_again_when_its_place_is_lost(cx: Cx) -> Outcome {
+    let holder = cx.engine().await?;
+    let (waiter, link) = cx.proxied().await?;
+    let client = cx.client().await?;
+    let options = opts().fair().ttl(cx.ttl(&*client));
+    let held = lock(&holder, "a", opts()).await?;
+    let waiting = tokio::spawn(async move { lock(&waiter, "a", options).await });
+    settled(&*client, &cx.key("a"), ms(5000), |state| state.waiting == 1).await?;
+    link.set(Weather::Hangs);
+    // Its own lease in the line, or its session, ends meanwhile.
+    settled(&*client, &cx.key("a"), ms(10_000), |state| state.waiting == 0).await?;
+    link.set(Weather::Fair);
+    settled(&*client, &cx.key("a"), ms(5000), |state| state.waiting == 1).await?;
+    held.unlock().await?;
+    let _next = within(wake_bound(holder.profile()), waiting).await???;
     Ok(())
 }
 

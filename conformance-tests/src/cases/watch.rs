@@ -25,7 +25,7 @@ cases! { "watch":
 }
 
 /// A hint whose giving can be awaited.
-struct Bell(Notify);
+pub(super) struct Bell(pub(super) Notify);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
@@ -33,7 +33,7 @@ impl Wake for Bell {
     }
 }
 
-fn bell() -> (Arc<Bell>, Hint) {
+pub(super) fn bell() -> (Arc<Bell>, Hint) {
     let bell = Arc::new(Bell(Notify::new()));
     (bell.clone(), Hint::new(Waker::from(bell)))
 }

@@ -1,6 +1,9 @@
 //! Each checker takes a good history and rejects a bad one.
 
+use lock_core::Mode;
+
 use super::*;
+use crate::cx::permits;
 
 const fn ns(nanos: u64) -> Duration {
     Duration::from_nanos(nanos)
@@ -9,12 +12,16 @@ const fn ns(nanos: u64) -> Duration {
 fn record(process: u64, op: Op, at: (u64, u64), fence: u64) -> Record {
     let (invoke_ns, return_ns) = at;
     let (key, result, fence) = ("a".to_owned(), Done::Ok, Some(fence));
-    let (deadline_ns, lost_ns) = (None, None);
-    Record { process, key, op, invoke_ns, return_ns, result, fence, deadline_ns, lost_ns }
+    let (mode, deadline_ns, lost_ns) = (Mode::Exclusive, None, None);
+    Record { process, key, op, mode, invoke_ns, return_ns, result, fence, deadline_ns, lost_ns }
 }
 
 fn acquire(process: u64, at: (u64, u64), fence: u64, deadline: u64) -> Record {
     Record { deadline_ns: Some(deadline), ..record(process, Op::Acquire, at, fence) }
+}
+
+fn acquire_in(mode: Mode, process: u64, at: (u64, u64), fence: u64) -> Record {
+    Record { mode, ..acquire(process, at, fence, 1000) }
 }
 
 fn release(process: u64, at: (u64, u64), fence: u64) -> Record {
@@ -121,6 +128,42 @@ fn c3_takes_a_takeover_after_the_deadline_or_the_loss() {
 }
 
 #[test]
+fn c2_takes_readers_in_any_order_of_their_replies() {
+    let read = |process, at, fence| acquire_in(Mode::Shared, process, at, fence);
+    let good = [read(1, (0, 60), 1), read(2, (10, 20), 2)];
+    assert_eq!(fences_follow_holds(&good), Ok(()));
+    let writer = Record { lost_ns: Some(15), ..acquire(3, (0, 5), 3, 1000) };
+    let bad = [&good[..], &[writer]].concat();
+    assert_eq!(violation(fences_follow_holds(&bad)), "C2");
+}
+
+#[test]
+fn c3_rejects_a_reader_beside_a_writer_and_takes_one_beside_readers() {
+    let read = |process, at| acquire_in(Mode::Shared, process, at, process);
+    let readers = [read(1, (0, 10)), read(2, (20, 30)), read(3, (40, 50))];
+    assert_eq!(holds_do_not_overlap(&readers), Ok(()));
+    let writer = |at| acquire_in(Mode::Exclusive, 4, at, 4);
+    let bad = [&readers[..], &[writer((60, 70))]].concat();
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3");
+    // Not the last one's hold is in the way, but an earlier one's.
+    let gone = |process| release(process, (51, 52), process);
+    let bad = [&bad[..], &[gone(2), gone(3)]].concat();
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3");
+    assert_eq!(holds_do_not_overlap(&[&bad[..], &[gone(1)]].concat()), Ok(()));
+}
+
+#[test]
+fn c3_rejects_one_permit_too_many() {
+    let permit = |process, at| acquire_in(permits(2), process, at, process);
+    let two = [permit(1, (0, 10)), permit(2, (20, 30))];
+    assert_eq!(holds_do_not_overlap(&two), Ok(()));
+    let bad = [&two[..], &[permit(3, (40, 50))]].concat();
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3");
+    let good = [&bad[..], &[release(1, (35, 45), 1)]].concat();
+    assert_eq!(holds_do_not_overlap(&good), Ok(()));
+}
+
+#[test]
 fn c4_rejects_a_stale_write() {
     let bad = [write(1, (0, 10), 1), write(2, (20, 30), 2), write(1, (40, 50), 1)];
     assert_eq!(violation(writes_follow_fences(&bad)), "C4");
@@ -153,6 +196,24 @@ fn c7_rejects_starvation() {
         (0..20).map(|n| acquire(1, (n * 10, n * 10 + 5), n + 1, n * 10 + 9)).collect();
     bad.push(Record { result: Done::Fail, ..acquire(2, (0, 300), 99, 0) });
     assert_eq!(violation(nobody_starves(&bad, 10)), "C7");
+}
+
+#[test]
+fn c7_rejects_a_mode_that_starves() {
+    let reads = (0..20).map(|n| acquire_in(Mode::Shared, n % 4, (n, n + 1), n + 1));
+    let writer = Record { result: Done::Fail, ..acquire_in(Mode::Exclusive, 9, (0, 300), 99) };
+    let bad: Vec<_> = reads.chain([writer]).collect();
+    assert_eq!(violation(no_mode_starves(&bad, 10)), "C7");
+    assert_eq!(no_mode_starves(&bad[..20], 10), Ok(()));
+}
+
+#[test]
+fn c8_takes_readers_in_any_order_and_no_writer_before_its_turn() {
+    let read = |process, at| acquire_in(Mode::Shared, process, at, process);
+    let readers = [read(1, (0, 500)), read(2, (200, 300))];
+    assert_eq!(grants_follow_arrival(&readers, ns(100)), Ok(()));
+    let bad = [&readers[..1], &[acquire_in(Mode::Exclusive, 2, (200, 300), 2)]].concat();
+    assert_eq!(violation(grants_follow_arrival(&bad, ns(100))), "C8");
 }
 
 #[test]

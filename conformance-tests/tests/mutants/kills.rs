@@ -130,6 +130,122 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
     (Flaw::ReleaseDoesNothing, &["faults::of_lost_replies_leave_nothing_after_a_release"]),
     (Flaw::ShowsSecret, &["faults::show_no_password"]),
     (Flaw::WatchLeaks, &["watch::that_was_dropped_harms_nobody"]),
+    // Modes, several holders, and the line with mixed modes.
+    (
+        Flaw::ReaderBesideWriter,
+        &[
+            "mode::of_each_pair_excludes_as_the_table_says",
+            "mode::of_racing_readers_and_writers_is_one",
+            "share::between_readers_keeps_writers_out",
+            "history::of_readers_and_writers_is_sound",
+            "history::of_all_modes_on_a_bad_line_is_sound",
+        ],
+    ),
+    (
+        Flaw::WriterBesideReaders,
+        &[
+            "mode::shared_is_held_by_several",
+            "mode::of_each_pair_excludes_as_the_table_says",
+            "share::is_kept_while_its_guards_live",
+        ],
+    ),
+    (
+        Flaw::ReadersExclude,
+        &["mode::shared_is_held_by_several", "mode::of_each_pair_excludes_as_the_table_says"],
+    ),
+    (
+        Flaw::OnePermitMore,
+        &[
+            "mode::permits_are_given_as_often_as_there_are",
+            "mode::permits_in_a_race_are_given_as_often_as_there_are",
+            "share::of_permits_ends_at_their_number",
+            "history::of_permits_with_holders_that_die_is_sound",
+            "history::of_all_modes_on_a_bad_line_is_sound",
+        ],
+    ),
+    (Flaw::CheckThenInsert, &["mode::permits_in_a_race_are_given_as_often_as_there_are"]),
+    (
+        Flaw::MixedPermitsAccepted,
+        &[
+            "mode::permits_of_another_number_are_refused_by_name",
+            "share::of_permits_by_another_number_is_a_mistake",
+        ],
+    ),
+    (
+        Flaw::PermitsNumberForEver,
+        &["mode::permits_of_another_number_are_given_when_only_the_dead_had_some"],
+    ),
+    (Flaw::TokenChangesMode, &["mode::of_a_token_does_not_change"]),
+    (Flaw::RepeatGivesNewFence, &["holder::that_repeats_keeps_its_own_fence"]),
+    (Flaw::RepeatTakesAnother, &["holder::that_repeats_takes_no_second_permit"]),
+    (
+        Flaw::ReleaseFreesAll,
+        &[
+            "holder::that_leaves_leaves_the_others",
+            "share::ends_for_the_writer_with_the_last_reader",
+        ],
+    ),
+    (Flaw::ReleaseIgnoresToken, &["holder::with_a_stale_token_changes_nothing"]),
+    (
+        Flaw::FenceSharedByReaders,
+        &[
+            "holder::of_any_mode_has_a_higher_fence_than_all_before",
+            "history::of_readers_and_writers_is_sound",
+        ],
+    ),
+    (Flaw::FenceResetsOnMode, &["holder::of_any_mode_has_a_higher_fence_than_all_before"]),
+    (
+        Flaw::ExpiryTakesAll,
+        &[
+            "holder::that_dies_leaves_the_others",
+            "holder::that_lives_survives_the_cleanup_of_the_dead",
+        ],
+    ),
+    (Flaw::ExpiryWithLast, &["holder::that_dies_frees_one_permit"]),
+    (Flaw::KeepRenewsAll, &["holder::that_is_kept_keeps_no_other"]),
+    (Flaw::KeepRevives, &["holder::that_has_died_is_not_revived_beside_the_living"]),
+    (Flaw::RepeatAfterExpiry, &["holder::that_comes_back_after_its_end_gets_a_higher_fence"]),
+    (
+        Flaw::EvictTakesOne,
+        &["holder::falls_with_all_others_by_force", "share::ends_for_all_by_force"],
+    ),
+    (
+        Flaw::ShowsOneHolder,
+        &["holder::is_shown_with_its_mode", "share::of_permits_ends_at_their_number"],
+    ),
+    (Flaw::ShowsWrongMode, &["holder::is_shown_with_its_mode"]),
+    (Flaw::ListsEachHolder, &["holder::is_listed_under_one_key"]),
+    (Flaw::PeekIgnoresModes, &["holder::is_in_the_way_of_whom_it_excludes"]),
+    (Flaw::PurgeTakesAllOfAKey, &["holder::that_lives_survives_the_cleanup_of_the_dead"]),
+    (
+        Flaw::ReadersOvertake,
+        &[
+            "queue::keeps_readers_behind_a_waiting_writer",
+            "queue::keeps_the_place_of_who_asks_again",
+            "queue::lets_neighbouring_readers_in_together",
+        ],
+    ),
+    (Flaw::LineLosesPlace, &["queue::keeps_the_place_of_who_asks_again"]),
+    (
+        Flaw::LineOneAtATime,
+        &[
+            "queue::lets_neighbouring_readers_in_together",
+            "queue::gives_as_many_permits_as_are_free",
+        ],
+    ),
+    (Flaw::DeadBlocksInMiddle, &["queue::closes_up_over_a_dead_one_in_the_middle"]),
+    (Flaw::LineKeepsDead, &["queue::of_readers_does_not_end_at_a_dead_writer"]),
+    (Flaw::DeadLetsOthersIn, &["queue::with_a_dead_one_in_the_middle_lets_nobody_in_too_early"]),
+    (
+        Flaw::LineForgetsRelease,
+        &[
+            "queue::moves_up_when_one_in_the_middle_leaves",
+            "share::goes_on_when_the_writer_in_line_gives_up",
+        ],
+    ),
+    (Flaw::LeaveSilent, &["queue::tells_readers_that_the_writer_before_them_has_left"]),
+    (Flaw::PeekIgnoresModes, &["queue::tells_each_reader_in_front_that_it_is_its_turn"]),
+    (Flaw::KeepHidesTurn, &["queue::tells_readers_in_front_while_keeping_them"]),
     // What users see: flaws of the store that reach them, and flaws around the engine.
     (Flaw::WaitsTooLong, &["wait::ends_exactly_in_time"]),
     (
@@ -158,6 +274,24 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
         &["wait::fairly_is_in_order", "history::of_fair_waiters_follows_arrival"],
     ),
     (Flaw::ErrorsPermanent, &["wait::outlives_a_bad_line"]),
+    (Flaw::BrokenForGood, &["wait::outlives_a_broken_subscription"]),
+    (Flaw::PlaceGoneForGood, &["wait::lines_up_again_when_its_place_is_lost"]),
+    (
+        Flaw::WakesOne,
+        &[
+            "share::begins_for_all_readers_with_the_writers_release",
+            "share::of_permits_wakes_as_many_as_are_free",
+        ],
+    ),
+    (Flaw::ReadersOvertake, &["share::between_readers_that_keep_coming_starves_no_writer"]),
+    (Flaw::WritersFirst, &["share::between_writers_that_keep_coming_starves_no_reader"]),
+    (Flaw::NeverRenews, &["share::is_kept_while_its_guards_live"]),
+    (Flaw::CancelLeaks, &["share::leaves_nothing_when_cancelled"]),
+    (
+        Flaw::AllExclusive,
+        &["share::between_readers_keeps_writers_out", "reentry::is_not_in_another_mode"],
+    ),
+    (Flaw::OneConnection, &["time::of_a_lock_is_not_lost_in_a_crowd_of_calls"]),
     (Flaw::Favourites, &["wait::starves_nobody"]),
     (
         Flaw::CancelLeaks,
@@ -250,4 +384,54 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
     (Flaw::ShowsSecret, &["admin::show_no_password"]),
     (Flaw::CheckThenInsert, &["history::of_many_tasks_is_sound"]),
     (Flaw::FenceDrawnFirst, &["history::of_many_tasks_is_sound"]),
+    (Flaw::RefusesFree, &["history::of_tries_is_exact"]),
+    (Flaw::NoExclusion, &["history::of_a_bad_line_is_sound"]),
+    // Several keys, and leaders.
+    (Flaw::ManySkipsLast, &["many::are_held_together"]),
+    (
+        Flaw::ManyKeepsPart,
+        &[
+            "many::of_which_one_is_held_are_not_taken",
+            "many::that_time_out_leave_nothing",
+            "many::are_given_up_when_one_is_lost",
+            "many::dropped_half_way_leave_nothing",
+            "many::dropped_in_a_wait_leave_nothing",
+            "many::dropped_in_line_leave_nothing",
+        ],
+    ),
+    (Flaw::ManyDeadlineEach, &["many::share_one_deadline"]),
+    (Flaw::ShowsWrongHolder, &["many::name_the_key_that_is_held"]),
+    (Flaw::ManyUnsorted, &["many::in_opposite_orders_do_not_deadlock"]),
+    (Flaw::ManyCountsTwice, &["many::of_one_name_are_one"]),
+    (Flaw::ManyTakesNothing, &["many::of_no_name_are_refused"]),
+    (Flaw::NeverRenews, &["many::are_kept_while_the_rest_is_waited_for"]),
+    (
+        Flaw::KeepSaysRenewed,
+        &[
+            "many::are_given_up_when_one_is_lost",
+            "many::tell_which_was_lost",
+            "election::stops_a_leader_that_lost_and_lets_it_contend_again",
+        ],
+    ),
+    (
+        Flaw::ManyLeavesOne,
+        &["many::are_all_released_though_one_was_lost", "many::that_are_dropped_are_free"],
+    ),
+    (Flaw::LossHidden, &["many::are_all_released_though_one_was_lost"]),
+    (Flaw::OwnerIgnored, &["many::are_entered_by_their_owner"]),
+    (Flaw::AllExclusive, &["many::are_shared_by_readers"]),
+    (Flaw::NoExclusion, &["election::has_one_leader_at_a_time"]),
+    (
+        Flaw::ReleaseDoesNothing,
+        &[
+            "election::is_left_at_once_by_a_dropped_leader",
+            "election::ends_with_the_result_of_the_work",
+        ],
+    ),
+    (Flaw::ErrorsPermanent, &["election::outlives_a_bad_line"]),
+    (Flaw::ShowsWrongHolder, &["election::shows_followers_who_leads"]),
+    (
+        Flaw::CancelLeaks,
+        &["many::dropped_half_way_leave_nothing", "election::dropped_half_way_leaves_nothing"],
+    ),
 ];

@@ -1,7 +1,9 @@
 //! The side of the model that sits in the user's process.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,8 +28,11 @@ use lock_core::Peek;
 use lock_core::Profile;
 use lock_core::Release;
 use lock_core::Result;
+use lock_core::Token;
 use lock_core::Watch;
 use lock_core::WatchFor;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::MutexGuard as AsyncMutexGuard;
 
 use super::Flaw;
 
@@ -36,11 +41,23 @@ pub(crate) struct Client {
     wire: Arc<Tap>,
     flaw: Option<Flaw>,
     failed: AtomicBool,
+    connection: AsyncMutex<()>,
+    watched: Mutex<HashSet<Token>>,
 }
 
 impl Client {
     pub(crate) fn new(wire: Arc<Tap>, flaw: Option<Flaw>) -> Self {
-        Self { wire, flaw, failed: AtomicBool::new(false) }
+        let (failed, connection) = (AtomicBool::new(false), AsyncMutex::default());
+        Self { wire, flaw, failed, connection, watched: Mutex::default() }
+    }
+
+    /// Waits for the connection, if there is only one.
+    async fn connected(&self) -> Option<AsyncMutexGuard<'_, ()>> {
+        if self.flaw == Some(Flaw::OneConnection) {
+            Some(self.connection.lock().await)
+        } else {
+            None
+        }
     }
 
     fn keep_later(&self, claims: &[Claim]) {
@@ -88,6 +105,7 @@ impl Backend for Client {
             });
             return going.await.expect("the attempt does not panic");
         }
+        let _connection = self.connected().await;
         let mut attempt = self.carried(self.wire.attempt(claim).await)?;
         if let Attempt::Acquired { lease, .. } = &mut attempt {
             let future = if self.flaw == Some(Flaw::AttemptSinceFuture) { 10 } else { 0 };
@@ -101,7 +119,9 @@ impl Backend for Client {
         if self.flaw == Some(Flaw::KeepLingers) {
             self.keep_later(claims);
         }
+        let connection = self.connected().await;
         let answer = self.wire.keep(claims).await;
+        drop(connection);
         let failed = self.failed.swap(answer.is_err(), Ordering::SeqCst);
         if failed && self.flaw == Some(Flaw::KeepGivesUp) {
             return Ok(vec![Kept::Gone; claims.len()]);
@@ -143,6 +163,11 @@ impl Backend for Client {
     }
 
     async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
+        let watched = || self.watched.lock().expect("nothing panics here").insert(claim.token);
+        let again = reason == WatchFor::Release && !watched();
+        if again && self.flaw == Some(Flaw::BrokenForGood) {
+            return Ok(Watch::none());
+        }
         self.wire.watch(claim, reason, hint).await
     }
 

@@ -143,6 +143,70 @@ pub(crate) enum Flaw {
     ErrorsCertain,
     /// The password is in the debug output.
     ShowsSecret,
+    /// A reader is let in beside a writer.
+    ReaderBesideWriter,
+    /// A writer is let in beside readers.
+    WriterBesideReaders,
+    /// Readers exclude each other.
+    ReadersExclude,
+    /// One permit more is given than there are.
+    OnePermitMore,
+    /// Permits of different numbers are counted together.
+    MixedPermitsAccepted,
+    /// The number of permits stays when nobody has one any more.
+    PermitsNumberForEver,
+    /// A repeat in another mode is taken for a repeat.
+    TokenChangesMode,
+    /// A repeat takes another permit, or makes another reader.
+    RepeatTakesAnother,
+    /// The end of one lease takes all holders.
+    ExpiryTakesAll,
+    /// A lease ends only when all of its key have ended.
+    ExpiryWithLast,
+    /// Renewing one renews all holders.
+    KeepRenewsAll,
+    /// The release of one frees all.
+    ReleaseFreesAll,
+    /// Readers who hold together have one fence.
+    FenceSharedByReaders,
+    /// A change of mode forgets how far fences were.
+    FenceResetsOnMode,
+    /// Only one of several holders is shown.
+    ShowsOneHolder,
+    /// All holders are shown as exclusive.
+    ShowsWrongMode,
+    /// A listing has an item for each holder.
+    ListsEachHolder,
+    /// Peek shows a key as free only if nobody holds it or stands in line.
+    PeekIgnoresModes,
+    /// A cleanup takes the living with the dead of a key.
+    PurgeTakesAllOfAKey,
+    /// Force unlock takes one holder only.
+    EvictTakesOne,
+    /// Readers overtake a writer that waits, in line or not.
+    ReadersOvertake,
+    /// Writers in line go before all readers.
+    WritersFirst,
+    /// Only the first in line is served, also of readers.
+    LineOneAtATime,
+    /// The dead are skipped at the head of the line only.
+    DeadBlocksInMiddle,
+    /// Whose predecessor is gone is next.
+    DeadLetsOthersIn,
+    /// Who leaves the line tells nobody.
+    LeaveSilent,
+    /// Keep never says that a turn has come.
+    KeepHidesTurn,
+    /// Who lost a place in line never gets another.
+    PlaceGoneForGood,
+    /// A release wakes one waiter only.
+    WakesOne,
+    /// A free key is refused now and then.
+    RefusesFree,
+    /// A hint that broke cannot be armed again.
+    BrokenForGood,
+    /// The client has one connection for everything.
+    OneConnection,
     /// A lease begins in the future.
     AttemptSinceFuture,
     /// Peek never shows a key as free.
@@ -197,8 +261,24 @@ pub(crate) enum Flaw {
     ShutdownIgnored,
     /// In the provider: bad keys are mended.
     KeysMended,
-    /// In the provider: all modes are exclusive.
+    /// In the provider: the modes that the store has not are exclusive.
     ModesIgnored,
+    /// In the provider: all modes are exclusive.
+    AllExclusive,
     /// In the provider: it looks before it asks.
     LooksFirst,
+    /// In the provider: several keys are taken in the order in which they are named.
+    ManyUnsorted,
+    /// In the provider: what was taken of several keys is held for ever if the rest cannot be had.
+    ManyKeepsPart,
+    /// In the provider: of several keys each may be waited for as long as all.
+    ManyDeadlineEach,
+    /// In the provider: of several keys the first stays held when all are released.
+    ManyLeavesOne,
+    /// In the provider: of several keys the last is not taken.
+    ManySkipsLast,
+    /// In the provider: a key that is named twice is waited for by who holds it.
+    ManyCountsTwice,
+    /// In the provider: no keys are locked as well as any.
+    ManyTakesNothing,
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod flaw;
+mod many;
 mod provider;
 mod steps;
 mod store;

@@ -13,6 +13,7 @@ use lock_core::Eviction;
 use lock_core::Handle;
 use lock_core::KeyState;
 use lock_core::LockGuard;
+use lock_core::LockGuards;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
 use lock_core::Mode;
@@ -23,6 +24,7 @@ use lock_core::TryLock;
 use lock_core::Wait;
 
 use super::Flaw;
+use super::many;
 
 /// An engine with a flaw.
 pub(crate) struct FlawedProvider {
@@ -46,7 +48,7 @@ impl FlawedProvider {
             Flaw::MinHoldIgnored => options.min_hold = Duration::ZERO,
             Flaw::OwnerIgnored => options.owner = None,
             Flaw::OwnerForAll => options.owner = Some("everybody".into()),
-            Flaw::ModesIgnored => options.mode = Mode::Exclusive,
+            Flaw::ModesIgnored | Flaw::AllExclusive => options.mode = Mode::Exclusive,
             _ => options.wait = options.wait.map(|wait| self.wait(wait)),
         }
         options
@@ -82,7 +84,9 @@ impl FlawedProvider {
 }
 
 /// Runs `call` to its end even if the caller drops it; what it gets then is held for ever.
-async fn leaking<T: Send + 'static>(call: impl Future<Output = T> + Send + 'static) -> T {
+pub(super) async fn leaking<T: Send + 'static>(
+    call: impl Future<Output = T> + Send + 'static,
+) -> T {
     let (send, receive) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         if let Err(unwanted) = send.send(call.await) {
@@ -131,6 +135,10 @@ impl LockProvider for FlawedProvider {
             }
             _ => self.engine.try_lock(key, &options).await,
         }
+    }
+
+    async fn lock_many(&self, keys: &[&str], options: &LockOptions) -> Result<LockGuards> {
+        many::lock_many(&self.engine, self.flaw, keys, &self.changed(options)).await
     }
 
     async fn unlock(&self, guard: LockGuard) -> Result<()> {

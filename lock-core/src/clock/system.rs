@@ -5,7 +5,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::thread;
-use std::time::SystemTime;
+
+use rustix::time::ClockId;
 
 use super::BootInstant;
 use super::Source;
@@ -53,8 +54,7 @@ impl Source for SystemClock {
     }
 
     fn unix_micros(&self) -> u64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        nanos_of(ClockId::Realtime) / 1000
     }
 
     fn timers(&self) -> &Timers {
@@ -71,10 +71,14 @@ impl Source for SystemClock {
 }
 
 fn now() -> BootInstant {
-    let time = rustix::time::clock_gettime(alarm::CLOCK);
+    BootInstant(nanos_of(alarm::CLOCK))
+}
+
+fn nanos_of(clock: ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    BootInstant(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]

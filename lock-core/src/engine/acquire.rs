@@ -1,20 +1,21 @@
 //! One lock call: attempts, waits, and leaves nothing behind when it is dropped.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
 use super::Shared;
-use super::call::Call;
 use super::held::Held;
 use super::held::Opening;
 use super::pace::Pace;
 use super::pending::Flight;
 use super::pending::Pending;
 use super::place::InLine;
-use super::request::Request;
+use super::request;
+use super::slots::Seat;
 use super::waiters::Waiting;
 use crate::Attempt;
 use crate::BootInstant;
@@ -26,10 +27,12 @@ use crate::Hint;
 use crate::Holder;
 use crate::Lease;
 use crate::LockGuard;
+use crate::LockOptions;
+use crate::Observer;
 use crate::Result;
 use crate::Token;
 use crate::TryLock;
-use crate::Wait;
+use crate::Waiting as News;
 use crate::Watch;
 use crate::WatchFor;
 
@@ -39,88 +42,19 @@ const ARMING: Duration = Duration::from_secs(1);
 /// Between two tries to arm a hint.
 const REARMING: Duration = Duration::from_millis(100);
 
-/// Acquires what `request` wants, waiting as `wait` says.
-pub(crate) async fn acquire(
-    shared: &Arc<Shared>,
-    request: Request,
-    wait: &Wait,
-) -> Result<TryLock> {
-    let began = shared.now();
-    let pace = shared.pace(wait);
-    let key = request.claim.key.clone();
-    let mut seat = None;
-    // A counted attempt comes when it is due, whoever else waits here.
-    if pace.waits() && !pace.counts() && !request.claim.queue {
-        let mut place = shared.slots.join(&key);
-        if let Some(guard) = stand(shared, &request, pace.deadline(), place.turn()).await? {
-            return Ok(guard);
-        }
-        seat = Some(place);
-    }
-    let pending = Pending::new(shared, request.claim.clone());
-    let call = Acquire {
-        shared,
-        request,
-        pace,
-        began,
-        pending,
-        waiting: None,
-        holders: Vec::new(),
-        until: None,
-    };
-    let outcome = call.run().await;
-    drop(seat);
-    outcome
-}
-
-/// Stands in the local line until it is this call's turn, or its owner can enter what it holds.
-async fn stand(
-    shared: &Arc<Shared>,
-    request: &Request,
-    deadline: BootInstant,
-    turn: impl Future<Output = ()>,
-) -> Result<Option<TryLock>> {
-    tokio::pin!(turn);
-    loop {
-        let changed = shared.reentry.changed();
-        tokio::pin!(changed);
-        changed.as_mut().enable();
-        if let Some(guard) = reenter(shared, request)? {
-            return Ok(Some(guard));
-        }
-        tokio::select! {
-            biased;
-            () = &mut turn => return Ok(None),
-            () = shared.closing() => return Err(closed()),
-            () = changed, if request.reentrant => {}
-            () = shared.clock().sleep_until(deadline) => {
-                shared.metrics.timed_out();
-                return Err(timed_out(shared.slots.noted(&request.claim.key)));
-            }
-        }
-    }
-}
-
-fn reenter(shared: &Arc<Shared>, request: &Request) -> Result<Option<TryLock>> {
-    if !request.reentrant {
-        return Ok(None);
-    }
-    let claim = &request.claim;
-    let held = shared.reentry.enter(&claim.key, &claim.owner, claim.mode)?;
-    Ok(held.map(|held| TryLock::Acquired(LockGuard::new(held))))
-}
-
 /// One lock call on its way.
-struct Acquire<'a> {
+pub(crate) struct Acquire<'a> {
     shared: &'a Arc<Shared>,
-    request: Request,
-    pace: Pace,
+    options: &'a LockOptions,
+    pace: &'a mut Pace,
     began: BootInstant,
-    pending: Pending,
-    waiting: Option<Contention>,
+    pending: Pending<'a>,
+    waiting: Option<Box<Contention>>,
     holders: Vec<Holder>,
     /// When the next counted attempt is due, after a hint has brought another forward.
     until: Option<BootInstant>,
+    /// Left after what is pending has been given back: dropped last.
+    seat: Option<Seat<'a>>,
 }
 
 /// What a contender keeps alive while it waits.
@@ -134,9 +68,9 @@ struct Contention {
 }
 
 impl Contention {
-    fn new(shared: &Arc<Shared>, claim: &Claim, polled: bool) -> Self {
+    fn new(shared: &Arc<Shared>, claim: &Claim, polled: bool, observer: Option<&Observer>) -> Self {
         let waiting = Waiting::new(shared, claim, polled);
-        let in_line = claim.queue.then(|| InLine::new(shared, claim, waiting.waiter()));
+        let in_line = claim.queue.then(|| InLine::new(shared, claim, waiting.waiter(), observer));
         let hint = waiting.waiter().hint();
         Self { waiting, hint, rearm_at: BootInstant::FAR, _armed: (in_line, None) }
     }
@@ -155,10 +89,50 @@ impl Contention {
     }
 }
 
-impl Acquire<'_> {
-    async fn run(mut self) -> Result<TryLock> {
+impl<'a> Acquire<'a> {
+    pub(crate) fn new(
+        shared: &'a Arc<Shared>,
+        claim: Claim,
+        options: &'a LockOptions,
+        pace: &'a mut Pace,
+        began: BootInstant,
+    ) -> Self {
+        let pending = Pending::new(shared, claim);
+        let (waiting, holders, until, seat) = (None, Vec::new(), None, None);
+        Self { shared, options, pace, began, pending, waiting, holders, until, seat }
+    }
+
+    /// Acquires what the claim wants, with the patience that is left.
+    ///
+    /// What is not on the way of a free key is boxed: it would make the future of each call larger.
+    pub(crate) async fn acquire(&mut self) -> Result<TryLock> {
+        // A free key of a fast store is had without waiting: so that a task that takes one after the
+        // other leaves its thread to the rest now and then.
+        tokio::task::coop::consume_budget().await;
+        // A counted attempt comes when it is due, whoever else waits here.
+        if !self.pace.waits() || self.pace.counts() || self.pending.claim().queue {
+            return self.run().await;
+        }
+        let claim = self.pending.claim();
+        let mut seat = self.shared.slots.join(&claim.key);
+        if self.options.owner.is_some() || !seat.is_at_turn() {
+            let deadline = self.pace.deadline();
+            let stand = stand(self.shared, self.options, claim, deadline, seat.turn());
+            if let Some(guard) = Box::pin(stand).await? {
+                return Ok(guard);
+            }
+        }
+        self.seat = Some(seat);
+        self.run().await
+    }
+
+    fn reenter(&self) -> Result<Option<TryLock>> {
+        reenter(self.shared, self.options, self.pending.claim())
+    }
+
+    async fn run(&mut self) -> Result<TryLock> {
         loop {
-            if let Some(guard) = reenter(self.shared, &self.request)? {
+            if let Some(guard) = self.reenter()? {
                 return Ok(guard);
             }
             self.shared.check_open()?;
@@ -167,18 +141,20 @@ impl Acquire<'_> {
                 Flight::Landed(Ok(Attempt::Acquired { fence, lease })) => {
                     match self.admit(fence, lease) {
                         Ok(held) => {
-                            return Ok(TryLock::Acquired(hand_over(self.shared, held)));
+                            return Ok(TryLock::Acquired(hand_over(held)));
                         }
-                        Err(error) => self.recover(error).await,
+                        Err(error) => Box::pin(self.recover(error)).await,
                     }
                 }
-                Flight::Landed(Ok(Attempt::Held { holders, retry_in, .. })) => {
+                Flight::Landed(Ok(Attempt::Held { holders, retry_in, ahead })) => {
                     self.pace.answered();
-                    self.shared.slots.note(&self.request.claim.key, &holders);
+                    self.tell(|| News::Held { holders: holders.clone(), ahead });
+                    self.shared.slots.note(&self.pending.claim().key, &holders);
                     self.holders = holders;
-                    self.contend(retry_in).await
+                    self.line_up_in_a_crowd(ahead);
+                    Box::pin(self.contend(retry_in)).await
                 }
-                Flight::Landed(Err(error)) => self.recover(error).await,
+                Flight::Landed(Err(error)) => Box::pin(self.recover(error)).await,
                 Flight::Late => Err(self.out_of_time()),
                 Flight::Closing => Err(closed()),
             };
@@ -191,27 +167,21 @@ impl Acquire<'_> {
     /// Turns a grant into a hold, if it is still worth something.
     fn admit(&mut self, fence: Fence, lease: Lease) -> Result<Arc<Held>> {
         let now = self.shared.now();
-        let term = self.request.term(self.shared, lease);
+        let term = request::term(self.shared, self.pending.claim(), self.options, lease, now);
         if term.valid_until() <= now {
             self.start_afresh();
             return Err(came_too_late(lease));
         }
-        let opening = Opening {
-            claim: self.pending.acquired(),
-            fence,
-            term,
-            min_hold: self.request.min_hold,
-            renew: self.request.renew,
-        };
-        let held = Held::open(self.shared, opening);
+        let claim = self.pending.acquired();
+        let held = Held::open(self.shared, Opening { claim, fence, term, now }, self.options);
         if let Err(closed) = self.shared.check_open() {
             // The shutdown may have looked for holds just before this one opened.
             held.close();
             return Err(closed);
         }
-        if self.request.reentrant {
+        if self.options.owner.is_some() {
             self.shared.reentry.remember(&held);
-            self.shared.waiters.wake_key(&self.request.claim.key);
+            self.shared.waiters.wake_key(&held.claim().key);
         }
         self.shared.metrics.acquired_after(now.saturating_since(self.began));
         Ok(held)
@@ -220,15 +190,28 @@ impl Acquire<'_> {
     /// Gives the old token back and goes on with another: a release that is on its way must not meet
     /// the next attempt.
     fn start_afresh(&mut self) {
-        let fresh = Claim { token: Token::random(), ..self.request.claim.clone() };
+        let fresh = Claim { token: Token::random(), ..self.pending.claim().clone() };
         self.waiting = None;
         self.pending = Pending::new(self.shared, fresh);
+    }
+
+    /// Stands in the store's line from now on if others do, or hold in another mode: whoever only polls
+    /// would be starved by those in line, and by readers or permits that keep coming.
+    fn line_up_in_a_crowd(&mut self, ahead: Option<u64>) {
+        let claim = self.pending.claim();
+        let (mine, mut modes) = (claim.mode, self.holders.iter().filter_map(|it| it.mode));
+        let crowded = ahead.is_some() || modes.any(|mode| mode != mine);
+        if crowded && self.pace.waits() && self.shared.profile.fair && !claim.queue {
+            self.pending.line_up();
+            // Armed anew, as one that stands in line.
+            self.waiting = None;
+        }
     }
 
     /// Waits for a reason to try again; `Some` if the call was not to wait.
     async fn contend(&mut self, retry_in: Option<Duration>) -> Result<Option<TryLock>> {
         if !self.pace.waits() {
-            let entered = reenter(self.shared, &self.request)?;
+            let entered = self.reenter()?;
             return Ok(entered.or_else(|| Some(TryLock::Held(std::mem::take(&mut self.holders)))));
         }
         let now = self.shared.now();
@@ -266,8 +249,10 @@ impl Acquire<'_> {
     async fn arm(&mut self) {
         let claim = self.pending.claim().clone();
         let counts = self.pace.counts();
-        let contention =
-            self.waiting.get_or_insert_with(|| Contention::new(self.shared, &claim, !counts));
+        let observer = self.options.observer.as_ref();
+        let contention = self
+            .waiting
+            .get_or_insert_with(|| Contention::new(self.shared, &claim, !counts, observer).into());
         let hint = contention.renew(self.shared.now());
         let arming = self.shared.backend.watch(&claim, WatchFor::Release, hint);
         let arming = self.shared.limited_to(ARMING, "watch", arming);
@@ -291,15 +276,23 @@ impl Acquire<'_> {
         let again = error.is_retryable().then(|| self.pace.next_retry(self.shared.now()));
         let Some(at) = again.flatten() else { return Err(error) };
         tracing::debug!(backend = self.shared.profile.name, %error, "attempt failed, trying again");
+        self.tell(|| News::Failed { error });
         tokio::select! {
             () = self.shared.clock().sleep_until(at) => Ok(None),
             () = self.shared.closing() => Err(closed()),
         }
     }
 
+    /// Tells whoever wants to know.
+    fn tell(&self, news: impl FnOnce() -> News) {
+        if let Some(observer) = &self.options.observer {
+            observer.tell(news());
+        }
+    }
+
     fn out_of_time(&mut self) -> Error {
         self.shared.metrics.timed_out();
-        if self.waiting.is_none() {
+        if self.waiting.is_none() && !self.pace.has_met_holders() {
             let message = "the store gave no answer within the time to wait";
             return Error::new(ErrorKind::Unavailable, message).ambiguous();
         }
@@ -307,22 +300,68 @@ impl Acquire<'_> {
     }
 }
 
+/// Stands in the local line until it is this call's turn, or its owner can enter what it holds.
+async fn stand(
+    shared: &Arc<Shared>,
+    options: &LockOptions,
+    claim: &Claim,
+    deadline: BootInstant,
+    turn: impl Future<Output = ()>,
+) -> Result<Option<TryLock>> {
+    tokio::pin!(turn);
+    loop {
+        let changed = shared.reentry.changed();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if let Some(guard) = reenter(shared, options, claim)? {
+            return Ok(Some(guard));
+        }
+        tokio::select! {
+            biased;
+            () = &mut turn => return Ok(None),
+            () = shared.closing() => return Err(closed()),
+            () = changed, if options.owner.is_some() => {}
+            () = shared.clock().sleep_until(deadline) => {
+                shared.metrics.timed_out();
+                return Err(timed_out(shared.slots.noted(&claim.key)));
+            }
+        }
+    }
+}
+
+/// Enters what an explicit owner holds already.
+fn reenter(shared: &Arc<Shared>, options: &LockOptions, claim: &Claim) -> Result<Option<TryLock>> {
+    if options.owner.is_none() {
+        return Ok(None);
+    }
+    let held = shared.reentry.enter(&claim.key, &claim.owner, claim.mode)?;
+    Ok(held.map(|held| TryLock::Acquired(LockGuard::new(held))))
+}
+
 /// Makes the guard, and arms a hint for evictions where the store can tell at no cost.
-fn hand_over(shared: &Arc<Shared>, held: Arc<Held>) -> LockGuard {
-    if shared.profile.watches_holders {
-        // Armed at once if that takes no waiting, else in the background: nobody waits for a hint.
-        let _ = Call::new(shared, watch_holder(held.clone())).now_or_never();
+fn hand_over(held: Arc<Held>) -> LockGuard {
+    if held.shared().profile.watches_holders {
+        let arming = AssertUnwindSafe(watch_for_eviction(&held)).catch_unwind();
+        match arming.now_or_never() {
+            Some(Ok(Ok(watch))) => held.keep_watch(watch),
+            // Without a hint it learns by its next renewal.
+            Some(_) => {}
+            // Nobody waits for a hint: it is armed in the background.
+            None => held.shared().executor.spawn_debt(watch_holder(held.clone())),
+        }
     }
     LockGuard::new(held)
 }
 
 /// Arms a hint for the eviction of `held`; without one it learns by its next renewal.
 pub(crate) async fn watch_holder(held: Arc<Held>) {
-    let (shared, hint) = (held.shared(), held.eviction_hint());
-    let watch = shared.backend.watch(held.claim(), WatchFor::Eviction, hint.clone());
-    if let Ok(watch) = shared.limited("watch", watch).await {
-        held.keep_watch(watch, hint);
+    if let Ok(watch) = held.shared().limited("watch", watch_for_eviction(&held)).await {
+        held.keep_watch(watch);
     }
+}
+
+fn watch_for_eviction(held: &Arc<Held>) -> impl Future<Output = Result<Watch>> {
+    held.shared().backend.watch(held.claim(), WatchFor::Eviction, Held::eviction_hint(held))
 }
 
 fn came_too_late(lease: Lease) -> Error {

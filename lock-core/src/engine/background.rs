@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread;
@@ -17,6 +18,7 @@ use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
 use crate::sync::Notify;
+use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering;
 
@@ -73,13 +75,13 @@ impl Executor {
     }
 
     /// Counts a debt to the store that a caller pays: [`settled`](Self::settled) waits for it.
-    pub(crate) fn owe(&self) -> Debt {
-        Debt::new(&self.debts)
+    pub(crate) fn owe(&self) -> Debt<&Debts> {
+        Debt::new(&*self.debts)
     }
 
     /// Runs a job that pays a debt to the store: [`settled`](Self::settled) waits for it.
     pub(crate) fn spawn_debt(&self, job: impl Future<Output = ()> + Send + 'static) {
-        let debt = self.owe();
+        let debt = Debt::new(self.debts.clone());
         self.spawn(async move {
             job.await;
             drop(debt);
@@ -93,6 +95,7 @@ impl Executor {
 
     /// Completes when no debt is unpaid.
     pub(crate) async fn settled(&self) {
+        self.debts.awaited.store(true, Ordering::SeqCst);
         loop {
             let paid = self.debts.paid.notified();
             tokio::pin!(paid);
@@ -105,26 +108,31 @@ impl Executor {
     }
 }
 
+/// How many debts are unpaid.
 #[derive(Debug, Default)]
-struct Debts {
+pub(crate) struct Debts {
     unpaid: AtomicUsize,
+    /// Whether anybody wants to know that all are paid: only a shutdown does.
+    awaited: AtomicBool,
     paid: Notify,
 }
 
 /// Counts one debt until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Debt(Arc<Debts>);
+pub(crate) struct Debt<D: Deref<Target = Debts>>(D);
 
-impl Debt {
-    fn new(debts: &Arc<Debts>) -> Self {
+impl<D: Deref<Target = Debts>> Debt<D> {
+    fn new(debts: D) -> Self {
         debts.unpaid.fetch_add(1, Ordering::SeqCst);
-        Self(debts.clone())
+        Self(debts)
     }
 }
 
-impl Drop for Debt {
+impl<D: Deref<Target = Debts>> Drop for Debt<D> {
     fn drop(&mut self) {
-        if self.0.unpaid.fetch_sub(1, Ordering::SeqCst) == 1 {
+        let last = self.0.unpaid.fetch_sub(1, Ordering::SeqCst) == 1;
+        // Either this sees that somebody waits, or they see that nothing is left.
+        if last && self.0.awaited.load(Ordering::SeqCst) {
             self.0.paid.notify_waiters();
         }
     }

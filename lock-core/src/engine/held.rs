@@ -1,16 +1,16 @@
-//! One hold: the state that its guards share, its timer on the clock thread, and its end.
+//! One hold: the state that its guards share, and how it learns of its renewals, its deadlines and its
+//! end.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::task::Wake;
-use std::task::Waker;
+use std::sync::Weak;
 use std::time::Duration;
 
 use super::Shared;
 use super::acquire::watch_holder;
 use super::call::Call;
-use super::keeper::Seat;
+use super::register::Seat;
 use super::release::release_surely;
 use super::term::Phase;
 use super::term::Term;
@@ -21,14 +21,17 @@ use crate::ErrorKind;
 use crate::Fence;
 use crate::Hint;
 use crate::Kept;
+use crate::LockOptions;
 use crate::Loss;
 use crate::Renew;
 use crate::Result;
 use crate::Watch;
-use crate::clock::TimerId;
+use crate::backend::Hinted;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
 use crate::sync::Notify;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::AtomicUsize;
 use crate::sync::atomic::Ordering;
 
@@ -38,18 +41,22 @@ pub(crate) struct Held {
     pub(super) claim: Claim,
     pub(super) fence: Fence,
     pub(super) acquired_at: BootInstant,
-    pub(super) min_hold: Duration,
+    /// In nanoseconds.
+    pub(super) min_hold: AtomicU64,
     renew: Renew,
+    reentrant: bool,
     pub(super) guards: AtomicUsize,
+    pub(super) seat: Seat,
+    /// The hint for evictions has broken.
+    deaf: AtomicBool,
     state: Mutex<State>,
-    changed: Notify,
 }
 
 pub(super) struct State {
     pub(super) term: Term,
-    timer: Option<TimerId>,
-    seat: Option<Seat>,
-    watch: Option<(Watch, Hint)>,
+    watch: Option<Watch>,
+    /// There once somebody has asked to be told: most holds are over before anybody does.
+    changed: Option<Arc<Notify>>,
 }
 
 /// What a new hold starts from.
@@ -57,38 +64,31 @@ pub(crate) struct Opening {
     pub(crate) claim: Claim,
     pub(crate) fence: Fence,
     pub(crate) term: Term,
-    pub(crate) min_hold: Duration,
-    pub(crate) renew: Renew,
+    pub(crate) now: BootInstant,
 }
 
 impl Held {
-    /// Starts the life of a hold: its timer, its renewals.
-    pub(crate) fn open(shared: &Arc<Shared>, opening: Opening) -> Arc<Self> {
-        let held = Arc::new(Self {
-            shared: shared.clone(),
-            claim: opening.claim,
-            fence: opening.fence,
-            acquired_at: shared.now(),
-            min_hold: opening.min_hold,
-            renew: opening.renew,
-            guards: AtomicUsize::new(1),
-            state: Mutex::new(State { term: opening.term, timer: None, seat: None, watch: None }),
-            changed: Notify::new(),
-        });
-        held.sit(shared.keeper.add_hold(shared, &held));
-        held.look_at_the_clock();
-        held
-    }
-
-    /// Keeps the seat, unless the hold was closed while it was being opened.
-    fn sit(&self, seat: Seat) {
-        let mut state = self.state();
-        if state.term.valid_until() == BootInstant::from_nanos(0) {
-            drop(state);
-            self.shared.keeper.remove(seat);
-        } else {
-            state.seat = Some(seat);
-        }
+    /// Starts the life of a hold: from here on it is renewed, and its deadlines are watched.
+    pub(crate) fn open(shared: &Arc<Shared>, opening: Opening, options: &LockOptions) -> Arc<Self> {
+        let Opening { claim, fence, mut term, now } = opening;
+        term.tick(now);
+        let keep_at = term.keep_due().map(|(at, _)| at);
+        let make = |seat| {
+            Arc::new(Self {
+                shared: shared.clone(),
+                claim,
+                fence,
+                acquired_at: now,
+                min_hold: AtomicU64::new(as_nanos(options.min_hold)),
+                renew: options.renew,
+                reentrant: options.owner.is_some(),
+                guards: AtomicUsize::new(1),
+                seat,
+                deaf: AtomicBool::new(false),
+                state: Mutex::new(State { term, watch: None, changed: None }),
+            })
+        };
+        shared.register.enter(shared, keep_at, term.changes_at(), make)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -132,22 +132,30 @@ impl Held {
     }
 
     /// Keeps a hint for evictions armed while the hold lasts.
-    pub(crate) fn keep_watch(&self, watch: Watch, hint: Hint) {
+    pub(crate) fn keep_watch(&self, watch: Watch) {
         let mut state = self.state();
         if !state.term.is_over() {
-            state.watch = Some((watch, hint));
+            state.watch = Some(watch);
         }
     }
 
+    /// A hint that makes this hold look whether it still holds.
+    pub(crate) fn eviction_hint(held: &Arc<Self>) -> Hint {
+        let weak: Weak<Self> = Arc::downgrade(held);
+        Hint::to_holder(weak)
+    }
+
     /// Takes a watch that has broken, to be armed anew.
-    fn take_broken_watch(&self) -> Option<(Watch, Hint)> {
-        self.state().watch.take_if(|(_, hint)| hint.is_broken())
+    fn take_broken_watch(&self) -> Option<Watch> {
+        let broken = self.deaf.load(Ordering::Acquire) && self.deaf.swap(false, Ordering::AcqRel);
+        if broken { self.state().watch.take() } else { None }
     }
 
     /// Completes when `test` finds what it looks for in the state.
     pub(crate) async fn until<T>(&self, test: impl Fn(&Term) -> Option<T>) -> T {
+        let notify = self.changed();
         loop {
-            let changed = self.changed.notified();
+            let changed = notify.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let mut term = self.term();
@@ -156,6 +164,18 @@ impl Held {
                 return found;
             }
             changed.await;
+        }
+    }
+
+    /// What is notified of each change.
+    fn changed(&self) -> Arc<Notify> {
+        self.state().changed.get_or_insert_default().clone()
+    }
+
+    fn tell(&self) {
+        let changed = self.state().changed.clone();
+        if let Some(changed) = changed {
+            changed.notify_waiters();
         }
     }
 
@@ -171,33 +191,21 @@ impl Held {
         valid && self.guards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    /// Brings the phase up to the present and sets the timer for the next change.
-    fn look_at_the_clock(self: &Arc<Self>) {
-        let now = self.now();
-        let mut state = self.state();
-        let tick = state.term.tick(now);
-        let stale = state.timer.take();
-        if let Some(next) = tick.next {
-            let waker = Waker::from(self.clone());
-            state.timer = Some(self.shared.clock().wake_at(next, waker));
-        }
-        let phase = state.term.phase();
-        drop(state);
-        if let Some(stale) = stale {
-            self.shared.clock().cancel(stale);
-        }
-        if tick.changed {
-            self.changed.notify_waiters();
-            if let Phase::Lost(loss) = phase {
-                self.lost(loss);
-            }
-        }
+    /// When time alone changes something.
+    pub(super) fn changes_at(&self) -> BootInstant {
+        self.state().term.changes_at()
+    }
+
+    /// Brings the phase up to the present and tells of a change.
+    pub(super) fn look_at_the_clock(&self, now: BootInstant) {
+        // What it finds is told where it is found.
+        drop(self.live(now));
     }
 
     /// Cleans up after a loss: nothing may stay held for a holder who has given up.
     pub(super) fn lost(&self, loss: Loss) {
         self.shared.metrics.lost();
-        let watch = self.retire();
+        let watch = self.retire(self.state(), self.now());
         let (shared, claim) = (self.shared.clone(), self.release_claim());
         self.shared.executor.spawn_debt(async move {
             // Disarmed and logged here because both may block, and the clock thread must not.
@@ -208,20 +216,23 @@ impl Held {
         });
     }
 
-    /// Takes the hold out of all that looks after it, and returns the watch to be dropped.
-    pub(super) fn retire(&self) -> Option<(Watch, Hint)> {
-        let mut state = self.state();
-        let (timer, seat, watch) = (state.timer.take(), state.seat.take(), state.watch.take());
+    /// Takes the hold out of all that looks after it, once it is over, and returns the watch to be
+    /// dropped.
+    pub(super) fn retire(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        now: BootInstant,
+    ) -> Option<Watch> {
+        let (watch, changed) = (state.watch.take(), state.changed.take());
         drop(state);
-        if let Some(timer) = timer {
-            self.shared.clock().cancel(timer);
+        self.shared.register.leave(self.seat);
+        if self.reentrant {
+            self.shared.reentry.forget(&self.claim.key, &self.claim.owner, self);
         }
-        if let Some(seat) = seat {
-            self.shared.keeper.remove(seat);
+        self.shared.metrics.held_for(now.saturating_since(self.acquired_at));
+        if let Some(changed) = changed {
+            changed.notify_waiters();
         }
-        self.shared.reentry.forget(&self.claim.key, &self.claim.owner, self);
-        self.shared.metrics.held_for(self.now().saturating_since(self.acquired_at));
-        self.changed.notify_waiters();
         watch
     }
 
@@ -242,38 +253,24 @@ impl Held {
         self.state().term.valid_until()
     }
 
-    /// Makes a renewal due at once: somebody hinted at an eviction.
-    fn keep_now(&self) {
-        self.state().term.keep_now(self.now());
-        self.shared.keeper.look_again();
-    }
-
-    /// A hint that makes this hold look whether it still holds.
-    pub(crate) fn eviction_hint(self: &Arc<Self>) -> Hint {
-        Hint::new(Waker::from(Arc::new(KeepNow(Arc::downgrade(self)))))
-    }
-
-    /// Takes in the outcome of a renewal; `None` is a failure.
-    pub(crate) fn kept(self: &Arc<Self>, outcome: Option<Kept>) {
-        let now = self.now();
+    /// Takes in the outcome of a renewal; `None` is a failure. Whoever calls this lets the register know
+    /// afterwards: the deadlines have moved.
+    pub(crate) fn kept(self: &Arc<Self>, outcome: Option<Kept>, now: BootInstant) {
         let mut state = self.state();
-        let (before, risk_before) = (state.term.phase(), state.term.at_risk_at());
+        let before = state.term.phase();
         state.term.kept(outcome, now);
-        let (after, risk_after) = (state.term.phase(), state.term.at_risk_at());
+        state.term.tick(now);
+        let after = state.term.phase();
         drop(state);
         if let (Phase::Held | Phase::AtRisk, Phase::Lost(loss)) = (before, after) {
             self.lost(loss);
             return;
         }
-        self.changed.notify_waiters();
+        self.tell();
         if let Some(broken) = self.take_broken_watch() {
             // The store answers again, so it may take a subscription again.
             drop(broken);
             self.shared.executor.spawn(watch_holder(self.clone()));
-        }
-        if after == Phase::AtRisk || risk_after < risk_before {
-            // Back to safety, perhaps, or a lease that the store shortened: the timer is stale.
-            self.look_at_the_clock();
         }
     }
 
@@ -289,8 +286,9 @@ impl Held {
         self.turn_to_keep().await?;
         let now = self.now();
         self.state().term.change_ttl(ttl, now);
-        self.look_at_the_clock();
-        self.changed.notify_waiters();
+        self.look_at_the_clock(now);
+        self.shared.register.expect_changes(&self.shared, [&self]);
+        self.tell();
         let claims = [self.keep_claim()];
         // No longer than a renewal: there is never a second one on its way.
         let keep = self.shared.backend.keep(&claims);
@@ -301,10 +299,10 @@ impl Held {
             let end = self.shared.end_without_renewal(now + ttl);
             self.state().term.set_end(end);
         }
-        self.kept(outcome);
-        self.look_at_the_clock();
+        self.kept(outcome, self.now());
+        self.shared.register.expect_changes(&self.shared, [&self]);
         // The keeper planned without this hold while it was being kept here.
-        self.shared.keeper.look_again();
+        self.shared.register.look_again();
         kept?;
         self.check()
     }
@@ -319,8 +317,9 @@ impl Held {
 
     /// Waits for a renewal on its way to end, and begins one.
     async fn turn_to_keep(&self) -> Result<()> {
+        let notify = self.changed();
         loop {
-            let changed = self.changed.notified();
+            let changed = notify.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             self.check()?;
@@ -340,11 +339,10 @@ impl Held {
     /// is told here, for the clock will find nothing new.
     pub(super) fn live(&self, now: BootInstant) -> Result<MutexGuard<'_, State>, Loss> {
         let mut state = self.state();
-        let tick = state.term.tick(now);
-        let phase = state.term.phase();
-        if tick.changed {
+        if state.term.tick(now) {
+            let phase = state.term.phase();
             drop(state);
-            self.changed.notify_waiters();
+            self.tell();
             if let Phase::Lost(loss) = phase {
                 self.lost(loss);
             }
@@ -362,26 +360,26 @@ pub(super) fn lost(loss: Loss) -> Error {
     Error::new(ErrorKind::Lost, format!("the lock was lost: {loss}"))
 }
 
-/// The clock thread calls here when something is due.
-impl Wake for Held {
-    fn wake(self: Arc<Self>) {
-        self.look_at_the_clock();
+/// A hint tells that the lock may have been taken away: a renewal finds out.
+impl Hinted for Held {
+    fn hint(&self) {
+        self.state().term.keep_now(self.now());
+        self.shared.register.look_again();
+    }
+
+    fn broken(&self) {
+        self.deaf.store(true, Ordering::Release);
+        self.hint();
+    }
+
+    fn is_broken(&self) -> bool {
+        self.deaf.load(Ordering::Acquire)
     }
 }
 
-/// Wakes the keeper for one hold, without keeping that hold alive.
-struct KeepNow(std::sync::Weak<Held>);
-
-impl Wake for KeepNow {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if let Some(held) = self.0.upgrade() {
-            held.keep_now();
-        }
-    }
+/// Saturates after 584 years.
+pub(super) fn as_nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Held {

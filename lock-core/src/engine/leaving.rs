@@ -5,8 +5,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::call::Call;
 use super::held::Held;
+use super::held::as_nanos;
 use super::held::lost;
 use super::release::release_now;
 use super::release::shorten;
@@ -25,37 +28,46 @@ enum Leaving {
     /// Other guards still hold.
     Shared,
     Lost(Loss),
-    Last,
+    /// The last guard, which let go at that instant.
+    Last(BootInstant),
     /// The last guard, but the lock has to stay taken for so long.
     Linger(Duration),
 }
 
 impl Held {
     /// Lets one guard go and tells what came of it.
-    #[tracing::instrument(
-        level = "debug",
-        skip_all,
-        fields(backend = self.shared.profile.name, key = self.key(), fence = self.fence.get())
-    )]
     pub(crate) async fn unlock(self: &Arc<Self>) -> Result<()> {
+        let backend = self.shared.profile.name;
+        let fence = self.fence.get();
+        let span = tracing::debug_span!("unlock", backend, key = self.key(), fence);
+        self.unlock_in().instrument(span).await
+    }
+
+    async fn unlock_in(self: &Arc<Self>) -> Result<()> {
         let outcome = match self.leave() {
             Leaving::Shared => Ok(()),
             Leaving::Lost(loss) => Err(lost(loss)),
-            Leaving::Last => Call::new(&self.shared, release_now(self.clone())).await,
+            Leaving::Last(now) => Call::new(&self.shared, release_now(self.clone(), now)).await,
             Leaving::Linger(left) => self.linger(left).await,
         };
         outcome.map_err(|error| self.stamp(error, "unlock"))
     }
 
     pub(crate) fn min_hold_left(&self, now: BootInstant) -> Duration {
-        (self.acquired_at + self.min_hold).saturating_since(now)
+        let min_hold = Duration::from_nanos(self.min_hold.load(Ordering::Acquire));
+        (self.acquired_at + min_hold).saturating_since(now)
+    }
+
+    /// Lets the lock stay taken for `min_hold` from its acquisition, if that is longer than it would.
+    pub(crate) fn lasts_at_least(&self, min_hold: Duration) {
+        self.min_hold.fetch_max(as_nanos(min_hold), Ordering::AcqRel);
     }
 
     /// Lets one guard go without waiting for anything.
     pub(crate) fn release_in_background(self: &Arc<Self>) {
         match self.leave() {
             Leaving::Shared | Leaving::Lost(_) => {}
-            Leaving::Last => self.shared.release_later(self.release_claim()),
+            Leaving::Last(_) => self.shared.release_later(self.release_claim()),
             Leaving::Linger(left) if self.keeps_to_the_end() => self.release_after(left),
             Leaving::Linger(_) => {
                 self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
@@ -80,9 +92,8 @@ impl Held {
             return Leaving::Linger(left);
         }
         state.term.finish(Phase::Released);
-        drop(state);
-        drop(self.retire());
-        if linger { Leaving::Linger(left) } else { Leaving::Last }
+        drop(self.retire(state, now));
+        if linger { Leaving::Linger(left) } else { Leaving::Last(now) }
     }
 
     /// Whether a minimum hold needs this process, because the lock ends with its session.
@@ -106,8 +117,9 @@ impl Held {
                 () = sleep => {}
                 () = held.is_over() => return,
             }
-            if held.state().term.finish(Phase::Released) {
-                drop(held.retire());
+            let mut state = held.state();
+            if state.term.finish(Phase::Released) {
+                drop(held.retire(state, held.now()));
                 held.shared.release_later(held.release_claim());
             }
         });
@@ -117,18 +129,21 @@ impl Held {
     ///
     /// A minimum hold that nobody guards any more goes on, for the shutdown waits for it.
     pub(crate) fn close(self: &Arc<Self>) {
-        let minimum_left = !self.min_hold_left(self.now()).is_zero();
+        let now = self.now();
+        let minimum_left = !self.min_hold_left(now).is_zero();
         let unguarded = self.guards.load(Ordering::Acquire) == 0;
         if unguarded && minimum_left && self.keeps_to_the_end() {
             return;
         }
-        if !self.state().term.finish(Phase::Lost(Loss::Closed)) {
+        let mut state = self.state();
+        if !state.term.finish(Phase::Lost(Loss::Closed)) {
             return;
         }
         if minimum_left && !self.keeps_to_the_end() {
-            drop(self.retire());
+            drop(self.retire(state, now));
             self.shared.executor.spawn_debt(drop_result(shorten(self.clone())));
         } else {
+            drop(state);
             self.lost(Loss::Closed);
         }
     }
@@ -147,15 +162,15 @@ impl Held {
     }
 
     fn leave_detached(&self) -> Result<()> {
-        let mut state = self.live(self.now()).map_err(lost)?;
+        let now = self.now();
+        let mut state = self.live(now).map_err(lost)?;
         // In one step, so that nobody enters a hold that is about to leave.
         if self.guards.compare_exchange(1, 0, Ordering::AcqRel, Ordering::Acquire).is_err() {
             let message = "the lock is shared with other guards of its owner: release them first";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         state.term.finish(Phase::Released);
-        drop(state);
-        drop(self.retire());
+        drop(self.retire(state, now));
         Ok(())
     }
 

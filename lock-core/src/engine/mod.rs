@@ -1,8 +1,9 @@
 //! The one implementation of [`LockProvider`](crate::LockProvider): all that is the same on every store.
 //!
-//! A lock call is an [`acquire`], which ends in a [`held::Held`]; its renewals are the [`keeper`]'s,
-//! its deadlines the clock thread's, its end is in [`leaving`] and [`release`]. What no caller waits
-//! for runs in the [`background`]. Everything decided by time is pure: [`term`], [`pace`].
+//! A lock call is an [`acquire`], which ends in a [`held::Held`], entered in the [`register`]; its
+//! renewals are the [`keeper`]'s, its deadlines the clock thread's, its end is in [`leaving`] and
+//! [`release`]. A call for several keys ([`many`]) is one for each. What no caller waits for runs in the
+//! [`background`]. Everything decided by time is pure: [`term`], [`pace`].
 
 mod acquire;
 mod background;
@@ -10,6 +11,7 @@ mod call;
 mod held;
 mod keeper;
 mod leaving;
+mod many;
 mod observe;
 mod options;
 mod pace;
@@ -17,6 +19,7 @@ mod pending;
 mod place;
 mod provider;
 mod reentry;
+mod register;
 mod release;
 mod request;
 mod shared;
@@ -28,13 +31,13 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+pub(crate) use self::background::Executor;
 pub(crate) use self::held::Held;
 pub use self::options::Background;
 pub use self::options::EngineOptions;
 pub(crate) use self::shared::Shared;
 pub(crate) use self::term::Phase;
 
-use self::background::Executor;
 use crate::Backend;
 use crate::Error;
 use crate::ErrorKind;
@@ -83,7 +86,7 @@ impl fmt::Debug for Engine {
         f.debug_struct("Engine")
             .field("backend", &self.0.profile.name)
             .field("prefix", &self.0.options.prefix)
-            .field("keeper", &self.0.keeper)
+            .field("register", &self.0.register)
             .finish_non_exhaustive()
     }
 }

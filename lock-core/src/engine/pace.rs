@@ -15,13 +15,18 @@ const PATIENCE: usize = 2;
 
 type Delays = Box<dyn Iterator<Item = Duration> + Send>;
 
-/// The patience of one lock call.
+/// The patience of one call, for all of its keys together.
 pub(crate) struct Pace {
     deadline: BootInstant,
     waits: bool,
+    /// Whether a key was found held.
+    met_holders: bool,
     /// The delays of `Wait::Attempts`, which replace polling, and which failures use up too.
     attempts: Option<Delays>,
-    failures: Delays,
+    /// The delays after failures, from the first one on.
+    failures: Option<Delays>,
+    /// How many failed requests are repeated before the store has answered.
+    retries: usize,
     /// From when on a failed request is not repeated.
     retries_until: BootInstant,
 }
@@ -32,14 +37,17 @@ impl Pace {
         let mut pace = Self {
             deadline: BootInstant::FAR,
             waits: true,
+            met_holders: false,
             attempts: None,
-            failures: Box::new(FAILURE.delays()),
+            failures: None,
+            retries: usize::MAX,
             retries_until: BootInstant::FAR,
         };
         match wait {
-            Wait::Never => {
+            // No time at all would not even do for the answer to one attempt.
+            Wait::Never | Wait::For(Duration::ZERO) => {
                 pace.waits = false;
-                pace.failures = Box::new(FAILURE.delays().take(PATIENCE));
+                pace.retries = PATIENCE;
                 pace.retries_until = now + patience;
             }
             Wait::For(limit) => {
@@ -81,15 +89,27 @@ impl Pace {
 
     /// Until when to wait before a failed request is repeated; `None` when it is not.
     pub(crate) fn next_retry(&mut self, now: BootInstant) -> Option<BootInstant> {
-        let delays = self.attempts.as_mut().unwrap_or(&mut self.failures);
+        let delays = match &mut self.attempts {
+            Some(attempts) => attempts,
+            None => {
+                let begin = || -> Delays { Box::new(FAILURE.delays().take(self.retries)) };
+                self.failures.get_or_insert_with(begin)
+            }
+        };
         let at = now + delays.next()?;
         (at < self.retries_until).then_some(at)
     }
 
-    /// Notes that the store has answered: the next failure is a first one again.
+    /// Whether time went by in waiting for others, and not for the store alone.
+    pub(crate) fn has_met_holders(&self) -> bool {
+        self.met_holders
+    }
+
+    /// Notes that the store has answered that others hold: the next failure is a first one again.
     pub(crate) fn answered(&mut self) {
-        if self.waits && self.attempts.is_none() {
-            self.failures = Box::new(FAILURE.delays());
+        self.met_holders = true;
+        if self.waits {
+            self.failures = None;
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::background::Debt;
+use super::background::Debts;
 use super::release::release_surely;
 use crate::Attempt;
 use crate::BootInstant;
@@ -22,21 +23,28 @@ pub(super) enum Flight {
 }
 
 /// A claim that the store may know of: released when it is dropped, unless it was acquired.
-pub(super) struct Pending {
-    shared: Arc<Shared>,
+pub(super) struct Pending<'a> {
+    shared: &'a Arc<Shared>,
     claim: Option<Claim>,
     flight: Option<Pin<Box<dyn Future<Output = Result<Attempt>> + Send>>>,
     /// The store may hold the token, or will; a shutdown waits for it to be known or released.
-    owed: Option<Debt>,
+    owed: Option<Debt<&'a Debts>>,
 }
 
-impl Pending {
-    pub(super) fn new(shared: &Arc<Shared>, claim: Claim) -> Self {
-        Self { shared: shared.clone(), claim: Some(claim), flight: None, owed: None }
+impl<'a> Pending<'a> {
+    pub(super) fn new(shared: &'a Arc<Shared>, claim: Claim) -> Self {
+        Self { shared, claim: Some(claim), flight: None, owed: None }
     }
 
     pub(super) fn claim(&self) -> &Claim {
         self.claim.as_ref().expect("a pending claim is taken only when it is acquired or dropped")
+    }
+
+    /// Lets the next attempts stand in the store's line.
+    pub(super) fn line_up(&mut self) {
+        if let Some(claim) = &mut self.claim {
+            claim.queue = true;
+        }
     }
 
     /// Sends one attempt. At the operation's own time limit the request is dropped; at the caller's
@@ -47,7 +55,12 @@ impl Pending {
         let unsure = self.owed.is_some();
         self.owed.get_or_insert_with(|| self.shared.executor.owe());
         let flight = self.flight.insert(Box::pin(async move { backend.attempt(&claim).await }));
-        let limit = self.shared.now() + self.shared.options.operation_timeout;
+        // The clock is not even read for an attempt that is answered at once.
+        let too_late = async {
+            let limit = self.shared.now() + self.shared.options.operation_timeout;
+            self.shared.clock().sleep_until(limit.min(deadline)).await;
+            deadline <= limit
+        };
         tokio::select! {
             biased;
             landed = flight => {
@@ -58,8 +71,8 @@ impl Pending {
                 Flight::Landed(landed)
             }
             () = self.shared.closing() => Flight::Closing,
-            () = self.shared.clock().sleep_until(limit.min(deadline)) => {
-                if deadline <= limit {
+            by_caller = too_late => {
+                if by_caller {
                     return Flight::Late;
                 }
                 self.flight = None;
@@ -82,7 +95,7 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let Some(claim) = self.claim.take().filter(|_| self.owed.is_some()) else { return };
         let flight = self.flight.take();

@@ -5,12 +5,14 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::Shared;
-use super::keeper::Seat;
+use super::register::Seat;
 use super::waiters::Waiter;
 use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
 use crate::LeaseKind;
+use crate::Observer;
+use crate::Waiting;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
 
@@ -19,8 +21,10 @@ use crate::sync::MutexGuard;
 pub(crate) struct Place {
     claim: Claim,
     waiter: Arc<Waiter>,
+    observer: Option<Observer>,
     /// How long the place lives unrefreshed: on a session no longer than that.
     ttl: Duration,
+    seat: Seat,
     state: Mutex<State>,
 }
 
@@ -32,14 +36,11 @@ struct State {
 }
 
 impl Place {
-    fn new(shared: &Shared, claim: Claim, waiter: Arc<Waiter>) -> Self {
-        let ttl = match shared.profile.lease {
+    fn ttl(shared: &Shared, claim: &Claim) -> Duration {
+        match shared.profile.lease {
             LeaseKind::PerLock => claim.place_ttl(),
             LeaseKind::Session => claim.place_ttl().min(shared.profile.ttl_min),
-        };
-        let now = shared.now();
-        let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
-        Self { claim, waiter, ttl, state: Mutex::new(state) }
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,6 +79,9 @@ impl Place {
         }
         state.keep_at = now + self.ttl / if outcome.is_some() { 3 } else { 15 };
         drop(state);
+        if let (Some(Kept::Queued { ahead }), Some(observer)) = (outcome, &self.observer) {
+            observer.tell(Waiting::Queued { ahead });
+        }
         if !matches!(outcome, None | Some(Kept::Queued { ahead: 1.. })) {
             self.waiter.notify();
         }
@@ -87,19 +91,30 @@ impl Place {
 /// A place while the keeper looks after it.
 pub(crate) struct InLine {
     shared: Arc<Shared>,
-    seat: Seat,
+    place: Arc<Place>,
 }
 
 impl InLine {
-    pub(crate) fn new(shared: &Arc<Shared>, claim: &Claim, waiter: &Arc<Waiter>) -> Self {
-        let place = Arc::new(Place::new(shared, claim.clone(), waiter.clone()));
-        let seat = shared.keeper.add_place(shared, &place);
-        Self { shared: shared.clone(), seat }
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        claim: &Claim,
+        waiter: &Arc<Waiter>,
+        observer: Option<&Observer>,
+    ) -> Self {
+        let ttl = Place::ttl(shared, claim);
+        let now = shared.now();
+        let make = |seat| {
+            let state = State { kept_at: now, keep_at: now + ttl / 3, keeping: false };
+            let (claim, waiter, observer) = (claim.clone(), waiter.clone(), observer.cloned());
+            Arc::new(Place { claim, waiter, observer, ttl, seat, state: Mutex::new(state) })
+        };
+        let place = shared.register.enter(shared, Some(now + ttl / 3), BootInstant::FAR, make);
+        Self { shared: shared.clone(), place }
     }
 }
 
 impl Drop for InLine {
     fn drop(&mut self) {
-        self.shared.keeper.remove(self.seat);
+        self.shared.register.leave(self.place.seat);
     }
 }

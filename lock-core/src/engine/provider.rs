@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tracing::Instrument as _;
+use tracing::Span;
+use tracing::field;
 
 use super::Engine;
-use super::acquire::acquire;
+use super::acquire::Acquire;
+use super::pace::Pace;
 use super::release::release_patiently;
-use super::request::Request;
+use super::request;
 use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
@@ -17,6 +21,7 @@ use crate::Handle;
 use crate::Kept;
 use crate::KeyState;
 use crate::LockGuard;
+use crate::LockGuards;
 use crate::LockOptions;
 use crate::LockProvider;
 use crate::Profile;
@@ -35,20 +40,18 @@ impl LockProvider for Engine {
     }
 
     async fn lock(&self, key: &str, options: &LockOptions) -> Result<LockGuard> {
-        let wait = options.wait.as_ref().unwrap_or(&self.0.options.wait);
-        let outcome = match self.acquire(key, options, wait).await {
-            Ok(TryLock::Acquired(guard)) => Ok(guard),
-            Ok(TryLock::Held(holders)) => {
-                let message = "somebody else holds the lock";
-                Err(Error::new(ErrorKind::Held, message).with_holders(holders))
-            }
-            Err(error) => Err(error),
-        };
-        outcome.map_err(|error| self.0.stamp(error, "lock", Some(key)))
+        let outcome = self.acquire(key, options, &mut self.pace(options)).await;
+        outcome.and_then(acquired).map_err(|error| self.0.stamp(error, "lock", Some(key)))
+    }
+
+    async fn lock_many(&self, keys: &[&str], options: &LockOptions) -> Result<LockGuards> {
+        let outcome = self.acquire_many(keys, options).await;
+        outcome.map_err(|error| self.0.stamp(error, "lock_many", None))
     }
 
     async fn try_lock(&self, key: &str, options: &LockOptions) -> Result<TryLock> {
-        let outcome = self.acquire(key, options, &Wait::Never).await;
+        let outcome =
+            self.acquire(key, options, &mut self.0.pace(&Wait::Never, self.0.now())).await;
         outcome.map_err(|error| self.0.stamp(error, "try_lock", Some(key)))
     }
 
@@ -114,23 +117,49 @@ impl LockProvider for Engine {
     }
 }
 
+/// Makes contention an error, for a call that has no value for it.
+pub(super) fn acquired(outcome: TryLock) -> Result<LockGuard> {
+    match outcome {
+        TryLock::Acquired(guard) => Ok(guard),
+        TryLock::Held(holders) => {
+            let message = "somebody else holds the lock";
+            Err(Error::new(ErrorKind::Held, message).with_holders(holders))
+        }
+    }
+}
+
 impl Engine {
-    #[tracing::instrument(
-        name = "lock",
-        level = "debug",
-        skip_all,
-        fields(backend = self.0.profile.name, key, owner, fence)
-    )]
-    async fn acquire(&self, key: &str, options: &LockOptions, wait: &Wait) -> Result<TryLock> {
-        // No time at all would not even do for the answer to one attempt.
-        let none = *wait == Wait::For(Duration::ZERO);
-        let wait = if none { &Wait::Never } else { wait };
-        let waits = *wait != Wait::Never;
-        let request = Request::parse(&self.0, key, options, waits)?;
+    /// The patience of a call with `options`, from now on.
+    pub(super) fn pace(&self, options: &LockOptions) -> Pace {
+        self.0.pace(options.wait.as_ref().unwrap_or(&self.0.options.wait), self.0.now())
+    }
+
+    /// By hand what `tracing::instrument` does: it would double the size of the future, which every lock
+    /// call allocates.
+    pub(super) async fn acquire(
+        &self,
+        key: &str,
+        options: &LockOptions,
+        pace: &mut Pace,
+    ) -> Result<TryLock> {
+        let backend = self.0.profile.name;
+        let (owner, fence) = (field::Empty, field::Empty);
+        let span = tracing::debug_span!("lock", backend, key, owner, fence);
+        self.acquire_in(&span, key, options, pace).instrument(span.clone()).await
+    }
+
+    async fn acquire_in(
+        &self,
+        span: &Span,
+        key: &str,
+        options: &LockOptions,
+        pace: &mut Pace,
+    ) -> Result<TryLock> {
+        let claim = request::claim(&self.0, key, options, pace.waits())?;
         self.0.check_open()?;
-        let span = tracing::Span::current();
-        span.record("key", key).record("owner", request.claim.owner.as_str());
-        let outcome = acquire(&self.0, request, wait).await?;
+        span.record("owner", claim.owner.as_str());
+        let now = self.0.now();
+        let outcome = Acquire::new(&self.0, claim, options, pace, now).acquire().await?;
         if let TryLock::Acquired(guard) = &outcome {
             span.record("fence", guard.fence().get());
         }
@@ -157,13 +186,14 @@ impl Engine {
                 Ok(until.saturating_since(self.0.now()))
             }
             Kept::Queued { .. } | Kept::Gone => Err(not_held()),
+            Kept::Unknown => Err(self.0.no_answer()),
         }
     }
 
     async fn release_handle(&self, handle: &Handle) -> Result<()> {
         self.0.check_open()?;
         let claim = self.claim_of(handle, self.0.options.ttl)?;
-        match release_patiently(&self.0, &claim).await? {
+        match release_patiently(&self.0, &claim, self.0.now()).await? {
             Release::Released => Ok(()),
             Release::NotHeld => Err(not_held()),
         }

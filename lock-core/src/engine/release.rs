@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Shared;
 use super::held::Held;
 use crate::Backoff;
+use crate::BootInstant;
 use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
@@ -24,9 +25,9 @@ const RETRY: Backoff =
 const SESSION: Duration = Duration::from_secs(60);
 
 /// Releases a hold that is over for its guards, and confirms it.
-pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
+pub(crate) async fn release_now(held: Arc<Held>, now: BootInstant) -> Result<()> {
     let shared = held.shared();
-    match release_patiently(shared, held.claim()).await {
+    match release_patiently(shared, held.claim(), now).await {
         Ok(Release::Released) => Ok(()),
         Ok(Release::NotHeld) => Err(not_held_any_more()),
         Err(error) => {
@@ -38,8 +39,12 @@ pub(crate) async fn release_now(held: Arc<Held>) -> Result<()> {
 
 /// Releases as often as a caller has patience for: nobody should wait for seconds for something that
 /// the TTL ends anyway.
-pub(crate) async fn release_patiently(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
-    let mut pace = shared.pace(&Wait::Never);
+pub(crate) async fn release_patiently(
+    shared: &Arc<Shared>,
+    claim: &Claim,
+    now: BootInstant,
+) -> Result<Release> {
+    let mut pace = shared.pace(&Wait::Never, now);
     let mut unsure = false;
     loop {
         let error = match release_once(shared, claim).await {
@@ -111,7 +116,11 @@ pub(crate) async fn shorten(held: Arc<Held>) -> Result<()> {
     held.keep_is_over().await;
     let kept = shared.repeated("unlock", || keep_for_the_minimum(&held)).await;
     match kept.and_then(|kept| shared.expect_answers(kept, 1)).as_deref() {
-        Ok([Kept::Renewed { .. }]) => Ok(()),
+        Ok([Kept::Renewed { .. }]) => {
+            let now = shared.now();
+            // An answer that was late has begun what was left of the minimum when it was sent anew.
+            if held.min_hold_left(now).is_zero() { release_now(held, now).await } else { Ok(()) }
+        }
         Ok(_) => Err(not_held_any_more()),
         Err(error) => {
             let minimum = shared.clock().sleep(held.min_hold_left(shared.now()));

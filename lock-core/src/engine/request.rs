@@ -17,74 +17,59 @@ use crate::Owner;
 use crate::Renew;
 use crate::Result;
 
-/// A valid lock call.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) claim: Claim,
-    pub(crate) reentrant: bool,
-    pub(crate) min_hold: Duration,
-    pub(crate) renew: Renew,
-    grace: Option<Duration>,
-    max_hold: Option<Duration>,
+/// Parses a call into what to ask the store for; `waits` tells whether it may stand in line.
+pub(crate) fn claim(
+    shared: &Shared,
+    key: &str,
+    options: &LockOptions,
+    waits: bool,
+) -> Result<Claim> {
+    let profile = &shared.profile;
+    let key = shared.parse_key(key)?;
+    profile.check_mode(options.mode)?;
+    check_fair(shared, options.fair)?;
+    let ttl = shared.parse_ttl(options.ttl)?;
+    check_grace(options.grace, ttl)?;
+    let owner = match &options.owner {
+        Some(name) => Owner::new(name)?,
+        None => shared.owner.clone(),
+    };
+    let mut claim = Claim::new(key, owner, ttl);
+    claim.mode = options.mode;
+    claim.queue = waits && (options.fair || profile.native_queue);
+    Ok(claim)
 }
 
-impl Request {
-    /// Parses a call; `waits` tells whether it may stand in line.
-    pub(crate) fn parse(
-        shared: &Shared,
-        key: &str,
-        options: &LockOptions,
-        waits: bool,
-    ) -> Result<Self> {
-        let profile = &shared.profile;
-        let key = shared.parse_key(key)?;
-        profile.check_mode(options.mode)?;
-        check_fair(shared, options.fair)?;
-        let ttl = shared.parse_ttl(options.ttl)?;
-        check_grace(options.grace, ttl)?;
-        let owner = match &options.owner {
-            Some(name) => Owner::new(name)?,
-            None => shared.owner.clone(),
-        };
-        let mut claim = Claim::new(key, owner, ttl);
-        claim.mode = options.mode;
-        claim.queue = waits && (options.fair || profile.native_queue);
-        Ok(Self {
-            claim,
-            reentrant: options.owner.is_some(),
-            min_hold: options.min_hold,
-            renew: options.renew,
-            grace: options.grace,
-            max_hold: options.max_hold,
-        })
-    }
-
-    /// The term of a hold that begins with `lease`.
-    pub(crate) fn term(&self, shared: &Shared, lease: Lease) -> Term {
-        let session = shared.profile.lease == LeaseKind::Session;
-        let renews = self.renew == Renew::UntilReleased;
-        let end = if renews {
-            BootInstant::FAR
-        } else {
-            shared.end_without_renewal(lease.since.max(shared.now()) + self.claim.ttl)
-        };
-        let last = self.max_hold.map_or(BootInstant::FAR, |limit| shared.now() + limit);
-        let terms = Terms {
-            ttl: self.claim.ttl,
-            granularity: shared.profile.granularity,
-            grace: self.grace,
-            keeps: renews || session,
-            end,
-            last,
-        };
-        Term::new(lease, terms)
-    }
+/// The term of a hold that begins with `lease`.
+pub(crate) fn term(
+    shared: &Shared,
+    claim: &Claim,
+    options: &LockOptions,
+    lease: Lease,
+    now: BootInstant,
+) -> Term {
+    let session = shared.profile.lease == LeaseKind::Session;
+    let renews = options.renew == Renew::UntilReleased;
+    let end = if renews {
+        BootInstant::FAR
+    } else {
+        shared.end_without_renewal(lease.since.max(now) + claim.ttl)
+    };
+    let terms = Terms {
+        ttl: claim.ttl,
+        granularity: shared.profile.granularity,
+        grace: options.grace,
+        keeps: renews || session,
+        end,
+        last: options.max_hold.map_or(BootInstant::FAR, |limit| now + limit),
+    };
+    Term::new(lease, terms)
 }
 
 impl Shared {
     pub(crate) fn parse_key(&self, key: &str) -> Result<LockKey> {
         let key = LockKey::prefixed(&self.options.prefix, key)?;
-        (self.profile.key_rule)(&key)?;
+        self.profile.key_rule.check(&key)?;
         Ok(key)
     }
 

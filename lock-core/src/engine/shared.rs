@@ -9,11 +9,11 @@ use futures_util::FutureExt as _;
 
 use super::acquire::closed;
 use super::background::Executor;
-use super::keeper::Keeper;
 use super::observe::Metrics;
 use super::options::EngineOptions;
 use super::pace::Pace;
 use super::reentry::Reentry;
+use super::register::Register;
 use super::release;
 use super::slots::Slots;
 use super::waiters::Waiters;
@@ -39,7 +39,7 @@ pub(crate) struct Shared {
     pub(super) options: EngineOptions,
     pub(super) owner: Owner,
     pub(super) executor: Executor,
-    pub(super) keeper: Keeper,
+    pub(super) register: Register,
     pub(super) slots: Slots,
     pub(super) waiters: Waiters,
     pub(super) reentry: Reentry,
@@ -67,7 +67,7 @@ impl Shared {
             options,
             owner,
             executor,
-            keeper: Keeper::new(),
+            register: Register::new(),
             slots: Slots::default(),
             waiters: Waiters::new(),
             reentry: Reentry::default(),
@@ -136,10 +136,12 @@ impl Shared {
     ) -> Result<T> {
         let limit = limit.min(self.options.operation_timeout);
         let request = AssertUnwindSafe(request).catch_unwind();
+        // The clock is not even read for a request that is answered at once.
+        let too_late = async { self.options.clock.sleep(limit).await };
         let answer = tokio::select! {
             biased;
             answer = request => answer.unwrap_or_else(|_| Err(panicked())),
-            () = self.options.clock.sleep(limit) => Err(self.no_answer()),
+            () = too_late => Err(self.no_answer()),
         };
         answer.map_err(|error| self.stamp(error, operation, None))
     }
@@ -153,7 +155,7 @@ impl Shared {
     where
         F: Future<Output = Result<T>>,
     {
-        let mut pace = self.pace(&Wait::Never);
+        let mut pace = self.pace(&Wait::Never, self.now());
         loop {
             match self.limited(operation, request()).await {
                 Err(error) if error.is_retryable() => {
@@ -165,13 +167,14 @@ impl Shared {
         }
     }
 
-    pub(super) fn pace(&self, wait: &Wait) -> Pace {
-        Pace::new(wait, self.now(), self.options.operation_timeout)
+    pub(super) fn pace(&self, wait: &Wait, now: BootInstant) -> Pace {
+        Pace::new(wait, now, self.options.operation_timeout)
     }
 
     pub(crate) fn expect_answers(&self, kept: Vec<Kept>, claims: usize) -> Result<Vec<Kept>> {
         if kept.len() == claims {
-            return Ok(kept);
+            let unknown = claims > 0 && kept.iter().all(|kept| *kept == Kept::Unknown);
+            return if unknown { Err(self.no_answer()) } else { Ok(kept) };
         }
         let message = format!("the backend answered for {} of {claims} claims", kept.len());
         Err(Error::new(ErrorKind::Corrupt, message))
@@ -187,7 +190,7 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
         self.closing.notify_waiters();
         self.waiters.wake_all();
-        for held in self.keeper.holds() {
+        for held in self.register.holds() {
             held.close();
         }
     }
@@ -223,7 +226,8 @@ fn default_owner() -> Result<Owner> {
 /// Ends the tasks that wait for something to do.
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.keeper.look_again();
+        self.register.look_again();
+        self.register.close(self.clock());
         self.waiters.wake_all();
     }
 }

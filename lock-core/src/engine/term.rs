@@ -39,6 +39,10 @@ pub(crate) struct Term {
     phase: Phase,
     lease: Lease,
     terms: Terms,
+    /// Until when it is valid and from when on at risk, unless it is over: what follows from the lease
+    /// and the terms, worked out once.
+    until: BootInstant,
+    risk_at: BootInstant,
     keep_at: BootInstant,
     /// A renewal is on its way; there is never a second one.
     keeping: bool,
@@ -46,15 +50,6 @@ pub(crate) struct Term {
     keep_again: bool,
     /// The longest TTL that was ever asked for: the store may still run it.
     longest: Duration,
-}
-
-/// What an instant brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tick {
-    /// Whether the phase changed.
-    pub(crate) changed: bool,
-    /// When to look again; `None` once it is over.
-    pub(crate) next: Option<BootInstant>,
 }
 
 /// The share of its interval after which a renewal may be brought forward to ride with another's.
@@ -67,7 +62,9 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 impl Term {
     pub(crate) fn new(lease: Lease, terms: Terms) -> Self {
         let (phase, keep_at, longest) = (Phase::Held, lease.keep_at(), terms.ttl);
-        Self { phase, lease, terms, keep_at, keeping: false, keep_again: false, longest }
+        let (until, risk_at) = deadlines(lease, &terms);
+        let (keeping, keep_again) = (false, false);
+        Self { phase, lease, terms, until, risk_at, keep_at, keeping, keep_again, longest }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -92,35 +89,35 @@ impl Term {
 
     /// The instant from which nobody may rely on the hold; boot once it is over.
     pub(crate) fn valid_until(&self) -> BootInstant {
-        if self.is_over() {
-            return BootInstant::from_nanos(0);
-        }
-        let lease = self.lease.valid_until(self.terms.granularity);
-        lease.min(self.terms.end).min(self.terms.last)
+        if self.is_over() { BootInstant::from_nanos(0) } else { self.until }
     }
 
     pub(crate) fn at_risk_at(&self) -> BootInstant {
-        self.valid_until() - self.terms.grace.unwrap_or(self.lease.ttl / 5)
+        if self.is_over() { BootInstant::from_nanos(0) } else { self.risk_at }
     }
 
-    /// Brings the phase up to `now`.
-    pub(crate) fn tick(&mut self, now: BootInstant) -> Tick {
+    /// Brings the phase up to `now` and tells whether it changed.
+    pub(crate) fn tick(&mut self, now: BootInstant) -> bool {
         let before = self.phase;
         if !self.is_over() {
-            if now >= self.valid_until() {
+            if now >= self.until {
                 self.phase = Phase::Lost(Loss::Expired);
-            } else if now >= self.at_risk_at() {
+            } else if now >= self.risk_at {
                 self.phase = Phase::AtRisk;
             } else {
                 self.phase = Phase::Held;
             }
         }
-        let next = match self.phase {
-            Phase::Held => Some(self.at_risk_at()),
-            Phase::AtRisk => Some(self.valid_until()),
-            Phase::Lost(_) | Phase::Released => None,
-        };
-        Tick { changed: before != self.phase, next }
+        before != self.phase
+    }
+
+    /// When time alone changes the phase.
+    pub(crate) fn changes_at(&self) -> BootInstant {
+        match self.phase {
+            Phase::Held => self.risk_at,
+            Phase::AtRisk => self.until,
+            Phase::Lost(_) | Phase::Released => BootInstant::FAR,
+        }
     }
 
     /// When the next renewal is due and from when on it may be brought forward; `None` if none is.
@@ -149,8 +146,7 @@ impl Term {
         self.keeping
     }
 
-    /// Takes in what a renewal said; `None` is a failure, after which it is tried again while the
-    /// lease lasts.
+    /// Takes in what a renewal said; after a failure, `None`, it is tried again while the lease lasts.
     pub(crate) fn kept(&mut self, outcome: Option<Kept>, now: BootInstant) {
         self.keeping = false;
         // What has been seen as invalid stays so, also if the clock's thread is late.
@@ -160,14 +156,14 @@ impl Term {
         }
         match outcome {
             Some(Kept::Renewed { lease }) => {
-                self.lease = lease;
+                self.run(lease);
                 // A lease that is honestly old must not be renewed in a tight loop.
                 let pause = now + self.retry_after();
                 let again = std::mem::take(&mut self.keep_again);
                 self.keep_at = if again { pause } else { lease.keep_at().max(pause) };
             }
             Some(Kept::Gone | Kept::Queued { .. }) => self.phase = Phase::Lost(Loss::Evicted),
-            None => self.keep_at = now + self.retry_after(),
+            Some(Kept::Unknown) | None => self.keep_at = now + self.retry_after(),
         }
     }
 
@@ -184,7 +180,7 @@ impl Term {
     pub(crate) fn change_ttl(&mut self, ttl: Duration, now: BootInstant) {
         let shorter = Lease { since: now, ttl };
         if shorter.valid_until(self.terms.granularity) < self.valid_until() {
-            self.lease = shorter;
+            self.run(shorter);
         }
         self.terms.ttl = ttl;
         self.longest = self.longest.max(ttl);
@@ -193,12 +189,19 @@ impl Term {
     /// Moves the end that does not depend on the store.
     pub(crate) fn set_end(&mut self, end: BootInstant) {
         self.terms.end = end;
+        self.run(self.lease);
+    }
+
+    fn run(&mut self, lease: Lease) {
+        self.lease = lease;
+        (self.until, self.risk_at) = deadlines(lease, &self.terms);
     }
 
     /// Lifts the ends that were set for its guards: a minimum hold outlasts them.
     pub(crate) fn outlive_its_guards(&mut self) {
         self.terms.end = BootInstant::FAR;
         self.terms.last = BootInstant::FAR;
+        self.run(self.lease);
     }
 
     /// Ends the hold; false if it had ended before.
@@ -209,6 +212,12 @@ impl Term {
         }
         ends
     }
+}
+
+/// Until when a hold is valid, and from when on at risk.
+fn deadlines(lease: Lease, terms: &Terms) -> (BootInstant, BootInstant) {
+    let until = lease.valid_until(terms.granularity).min(terms.end).min(terms.last);
+    (until, until - terms.grace.unwrap_or(lease.ttl / 5))
 }
 
 #[cfg(test)]
@@ -236,11 +245,13 @@ mod tests {
     #[test]
     fn is_held_then_at_risk_then_lost() {
         let mut term = term();
-        assert!(!term.tick(at(6)).changed);
-        assert!(term.tick(at(7)).changed);
+        assert!(!term.tick(at(6)));
+        assert!(term.changes_at() < at(7));
+        assert!(term.tick(at(7)));
         assert_eq!(term.phase(), Phase::AtRisk);
-        let tick = term.tick(at(10));
-        assert_eq!((tick.changed, tick.next), (true, None));
+        assert_eq!(term.changes_at(), term.valid_until());
+        assert!(term.tick(at(10)));
+        assert_eq!(term.changes_at(), BootInstant::FAR);
         assert_eq!(term.phase(), Phase::Lost(Loss::Expired));
         assert_eq!(term.valid_until(), BootInstant::from_nanos(0));
     }
@@ -252,7 +263,7 @@ mod tests {
         assert!(term.begin_keep());
         assert!(!term.begin_keep(), "never two at once");
         term.kept(Some(Kept::Renewed { lease: Lease { since: at(8), ttl: SECOND * 10 } }), at(9));
-        assert!(term.tick(at(9)).changed);
+        assert!(term.tick(at(9)));
         assert_eq!(term.phase(), Phase::Held);
         assert_eq!(term.valid_until(), at(18) - Duration::from_millis(102));
     }
@@ -316,6 +327,6 @@ mod tests {
         let mut term = term();
         term.set_end(at(5));
         assert_eq!(term.valid_until(), at(5));
-        assert!(term.tick(at(5)).changed);
+        assert!(term.tick(at(5)));
     }
 }

@@ -71,11 +71,12 @@ impl Waiter {
 
     fn looked(&self, peek: Option<Peek>, plan: &PollPlan, now: BootInstant) {
         let retry_in = match peek {
-            Some(Peek::Held { retry_in }) => retry_in,
+            Some(Peek::Held { retry_in } | Peek::Crowded { retry_in }) => retry_in,
             Some(Peek::Free) | None => None,
         };
         self.looks().plan(plan, now, retry_in);
-        if peek == Some(Peek::Free) {
+        // At a crowded key an attempt takes a place in line.
+        if matches!(peek, Some(Peek::Free | Peek::Crowded { .. })) {
             self.notify();
         }
     }

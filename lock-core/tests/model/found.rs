@@ -60,3 +60,30 @@ fn a_release_was_given_up_after_a_ttl_that_the_store_had_not_heard_of() {
         ],
     );
 }
+
+#[test]
+fn a_hint_before_the_first_renewal_kept_renewals_from_starting() {
+    passes(
+        false,
+        [
+            Step::Lock(1, 1, Asked { ttl: 300, renews: false, ..ask() }),
+            Step::Force(0, 1, false),
+            Step::Lock(1, 0, Asked { ttl: 300, ..ask() }),
+            Step::Advance(700),
+        ],
+    );
+}
+
+#[test]
+fn a_minimum_was_begun_anew_by_an_answer_that_came_late() {
+    passes(
+        false,
+        [
+            Step::Lock(2, 0, Asked { ttl: 1000, min_hold: 500, renews: false, ..ask() }),
+            Step::Delay(2, Call::Keep, When::Before, 400),
+            Step::Advance(100),
+            Step::Unlock(0, Polls::All),
+            Step::Advance(700),
+        ],
+    );
+}

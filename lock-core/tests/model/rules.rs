@@ -200,13 +200,13 @@ impl Ledger {
                 return Err(format!("fence {} is gone before its minimum", hold.fence));
             }
         }
-        let mut line = calls.iter().filter(|call| call.stands_in_line(key));
-        let disturbed = line.clone().any(|call| call.disturbed);
-        if !disturbed
-            && line.clone().count() != usize::try_from(truth.key(key).waiting).unwrap_or(0)
-        {
-            let numbers: Vec<_> = line.by_ref().map(|call| call.number).collect();
-            let waiting = truth.key(key).waiting;
+        // Who is not fair takes a place only where a line, or holders of another mode, are met.
+        let may = calls.iter().filter(|call| call.waits_for(key));
+        let must = may.clone().filter(|call| call.stands_in_line(key)).count();
+        let waiting = usize::try_from(truth.key(key).waiting).unwrap_or(usize::MAX);
+        let disturbed = may.clone().any(|call| call.disturbed);
+        if !disturbed && !(must..=may.clone().count()).contains(&waiting) {
+            let numbers: Vec<_> = may.map(|call| call.number).collect();
             return Err(format!("G5: {waiting} stand in line for the calls {numbers:?}"));
         }
         Ok(())

@@ -5,8 +5,7 @@ use std::time::SystemTime;
 
 use lock_core::BootInstant;
 use lock_core::Claim;
-use lock_core::Error;
-use lock_core::ErrorKind;
+use lock_core::Crowd;
 use lock_core::Fence;
 use lock_core::Holder;
 use lock_core::KeyState;
@@ -17,7 +16,7 @@ use lock_core::Peek;
 use lock_core::Result;
 use lock_core::Token;
 
-use super::crowd::Crowd;
+use super::Now;
 use super::outcome::Fate;
 use super::outcome::Own;
 use super::outcome::Tried;
@@ -75,7 +74,7 @@ impl Record {
     pub(super) fn attempt(
         &mut self,
         view: View<'_>,
-        micros: u64,
+        now: Now<'_>,
         claim: &Claim,
         anchor: Anchor,
         bells: &mut Vec<Bell>,
@@ -92,7 +91,7 @@ impl Record {
         if !self.is_turn(view.now, place, claim) {
             return Ok(self.refuse(view, claim, anchor, place));
         }
-        let fence = self.force(micros, claim, anchor)?;
+        let fence = self.force(now.micros(), claim, anchor)?;
         self.watchers.granted(claim.token);
         if let Some(at) = place {
             self.line.remove(at);
@@ -219,15 +218,8 @@ impl Record {
 
     fn check(&self, claim: &Claim) -> Result<()> {
         let holders = self.holders.iter().map(|held| (held.token, held.mode));
-        let known = holders.chain(self.line.iter().map(|place| (place.token, place.mode)));
-        for (token, mode) in known.filter(|(_, mode)| *mode != claim.mode) {
-            let both_permits =
-                matches!((mode, claim.mode), (Mode::Permits { .. }, Mode::Permits { .. }));
-            if token == claim.token || both_permits {
-                return Err(clash(mode, claim.mode));
-            }
-        }
-        Ok(())
+        let mut known = holders.chain(self.line.iter().map(|place| (place.token, place.mode)));
+        known.try_for_each(|(token, mode)| claim.check_beside(token, mode))
     }
 
     fn is_turn(&self, now: BootInstant, place: Option<usize>, claim: &Claim) -> bool {
@@ -261,7 +253,12 @@ impl Record {
         Tried::Refused {
             holders,
             retry_in: earliest(view, &self.holders, before),
-            ahead: place.map(|at| self.ahead(at)),
+            ahead: match place {
+                Some(at) => Some(self.ahead(at)),
+                None => {
+                    (!self.line.is_empty()).then(|| count(self.holders.len() + self.line.len()))
+                }
+            },
         }
     }
 
@@ -313,10 +310,20 @@ impl Record {
         for place in before.filter(|place| place.is_alive(view)) {
             crowd.add(place.mode);
         }
+        let retry_in = earliest(view, &self.holders, &[]);
         if crowd.admits(claim.mode) {
             return Peek::Free;
         }
-        Peek::Held { retry_in: earliest(view, &self.holders, &[]) }
+        if self.place(claim.token).is_none() && self.is_crowded(view, claim.mode) {
+            return Peek::Crowded { retry_in };
+        }
+        Peek::Held { retry_in }
+    }
+
+    /// Whether a claim that only polls may be overtaken for ever.
+    fn is_crowded(&self, view: View<'_>, mode: Mode) -> bool {
+        let in_line = self.line.iter().any(|place| place.is_alive(view));
+        in_line || self.holds(view, |held| held.mode != mode)
     }
 
     pub(super) fn is_in_use(&self, view: View<'_>) -> bool {
@@ -359,13 +366,6 @@ fn earliest(view: View<'_>, holders: &[Held], line: &[Place]) -> Option<Duration
     let leases = holders.iter().map(|held| held.anchor.ends_at(view.sessions));
     let next = leases.chain(line.iter().map(|place| place.until)).filter(|at| *at > view.now).min();
     next.map(|at| at.saturating_since(view.now))
-}
-
-fn clash(stored: Mode, wanted: Mode) -> Error {
-    Error::new(
-        ErrorKind::InvalidInput,
-        format!("the store has this lock as {stored}, it can't be {wanted} at the same time"),
-    )
 }
 
 fn count(n: usize) -> u64 {

@@ -297,14 +297,14 @@ fn peek_says_free_only_to_a_claim_that_may_succeed() {
     assert_eq!(rig.peek(&reader), Peek::Free);
     rig.granted(&reader).unwrap();
     assert_eq!(rig.peek(&claim("k", "shared")), Peek::Free);
-    assert_eq!(rig.peek(&claim("k", "exclusive")), Peek::Held { retry_in: Some(TTL) });
+    assert_eq!(rig.peek(&claim("k", "exclusive")), Peek::Crowded { retry_in: Some(TTL) });
     rig.ahead(&writer);
     let behind = queued("exclusive");
     rig.ahead(&behind);
     rig.release(&reader);
     assert_eq!(rig.peek(&writer), Peek::Free);
     assert!(matches!(rig.peek(&behind), Peek::Held { .. }), "it is the other's turn");
-    assert!(matches!(rig.peek(&claim("k", "shared")), Peek::Held { .. }), "there is a line");
+    assert!(matches!(rig.peek(&claim("k", "shared")), Peek::Crowded { .. }), "there is a line");
 }
 
 #[test]

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use lock_core::BootInstant;
+use lock_core::Crowd;
 use lock_core::Hint;
 use lock_core::Mode;
 use lock_core::Token;
 
 use super::PATIENCE;
-use super::crowd::Crowd;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::Ordering;
 

@@ -11,6 +11,7 @@ use lock_core::Eviction;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
 use lock_core::ManualClock;
+use lock_core::Mode;
 use lock_memory::Call;
 use lock_memory::Memory;
 
@@ -91,6 +92,43 @@ async fn a_waiter_whose_hints_are_lost_still_gets_the_lock_within_a_second() {
         guard.unlock().await.unwrap();
         rig.hand.advance(Duration::from_millis(1_020)).await;
         assert!(waiter.is_finished());
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_meets_readers_stands_in_line_while_it_waits() {
+    for rig in [leases(), sessions()] {
+        let (here, there) = (engine(&rig.a, &rig.hand), engine(&rig.b, &rig.hand));
+        let shared = options().mode(Mode::Shared);
+        let _reader = here.lock("k", &shared).await.unwrap();
+        let wait = options().wait(Duration::from_millis(300));
+        let writer = tokio::spawn(async move { there.lock("k", &wait).await });
+        rig.hand.advance(Duration::ZERO).await;
+        assert_eq!(here.status("k").await.unwrap().waiting, 1);
+        assert!(here.try_lock("k", &shared).await.unwrap().acquired().is_none());
+        rig.hand.advance(Duration::from_millis(300)).await;
+        assert_eq!(writer.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+        rig.hand.advance(Duration::ZERO).await;
+        assert_eq!(here.status("k").await.unwrap().waiting, 0);
+        assert!(here.try_lock("k", &shared).await.unwrap().acquired().is_some());
+    }
+}
+
+#[tokio::test]
+async fn who_only_polled_stands_in_line_as_soon_as_there_is_one() {
+    for rig in [leases(), sessions()] {
+        let (here, there) = (engine(&rig.a, &rig.hand), engine(&rig.b, &rig.hand));
+        rig.b.controls().drop_hints();
+        let _held = here.lock("k", &options()).await.unwrap();
+        let writer = tokio::spawn(async move { there.lock("k", &options()).await });
+        rig.hand.advance(Duration::from_secs(1)).await;
+        assert_eq!(here.status("k").await.unwrap().waiting, 0);
+        let other = here.clone();
+        let fair = tokio::spawn(async move { other.lock("k", &options().fair()).await });
+        rig.hand.advance(Duration::from_secs(1)).await;
+        assert_eq!(here.status("k").await.unwrap().waiting, 2);
+        writer.abort();
+        fair.abort();
     }
 }
 

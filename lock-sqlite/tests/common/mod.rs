@@ -1,4 +1,6 @@
 //! What the tests share.
+#![allow(dead_code, reason = "each test program uses some of it")]
+#![allow(clippy::unwrap_used, reason = "what cannot be set up must end the test")]
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -54,6 +56,33 @@ pub(crate) fn claim(key: &str) -> Claim {
 
 pub(crate) fn claim_for(key: &str, ttl: Duration) -> Claim {
     Claim::new(LockKey::new(key).unwrap(), Owner::new("ann@test:1").unwrap(), ttl)
+}
+
+/// A claim of the key "k" in a mode.
+pub(crate) fn claim_in(mode: &str) -> Claim {
+    let mut claim = claim("k");
+    claim.mode = mode.parse().unwrap();
+    claim
+}
+
+/// A claim of the key "k" that stands in line if it has to.
+pub(crate) fn in_line(mode: &str) -> Claim {
+    let mut claim = claim_in(mode);
+    claim.queue = true;
+    claim
+}
+
+/// Changes the tables behind the backend's back, by a connection of its own.
+pub(crate) fn tamper(directory: &Directory, sql: &str) {
+    rusqlite::Connection::open(directory.file()).unwrap().execute_batch(sql).unwrap();
+}
+
+/// Attempts and returns how many are ahead; fails if the key is granted.
+pub(crate) async fn ahead(backend: &Sqlite, claim: &Claim) -> Option<u64> {
+    match backend.attempt(claim).await.unwrap() {
+        Attempt::Held { ahead, .. } => ahead,
+        granted => panic!("{granted:?}"),
+    }
 }
 
 /// Acquires and returns the fence; fails if the key is held.

@@ -105,11 +105,11 @@ async fn call(locks: &Arc<dyn LockProvider>, call: &str) -> Result<()> {
         r#"lock("k") with an owner of 256 bytes"# => {
             refused(key(), plain().owner("a".repeat(256))).await
         }
-        r#"lock("k") with mode shared"# => refused(key(), plain().mode(Mode::Shared)).await,
-        r#"lock("k") with mode permits:3"# => {
-            refused(key(), plain().mode("permits:3".parse()?)).await
+        r#"lock("k") with mode permits:3 while another has permits:2"# => {
+            let _two = locks.lock("held", &plain().mode("permits:2".parse()?)).await?;
+            let three = plain().owner("bob").mode("permits:3".parse()?);
+            locks.lock("held", &three).await.map(drop)
         }
-        r#"lock("k") with fair"# => locks.lock("k", &plain().fair()).await.map(drop),
         _ => call_on_a_hold(locks, call, plain()).await,
     }
 }

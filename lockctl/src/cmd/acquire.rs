@@ -38,7 +38,7 @@ async fn detached(
     check_backend(context)?;
     let hold_for = ("--hold-for", Some(args.hold_for));
     let options = options(context, &args.claim, caller, hold_for)?.without_renewal();
-    let guard = take(context, &args.claim, &options, caller).await?;
+    let guard = take(context, &args.claim, options, caller).await?;
     let fence = Some(guard.fence().get());
     print(context, guard)?;
     Ok(Outcome { fence, ..Outcome::quiet("acquired", Code::OK) })

@@ -1,16 +1,16 @@
 //! Taking a lock for `run` and `acquire`.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use lock::Error;
 use lock::ErrorKind;
+use lock::Holder;
 use lock::LockGuard;
 use lock::LockOptions;
 use lock::Wait;
 
 use super::Context;
-use super::progress::progress;
+use super::lookout::Lookout;
 use crate::args::Claim;
 use crate::caller::Caller;
 use crate::caller::end_of_wait;
@@ -27,8 +27,14 @@ pub(super) fn options(
     (flag, ttl): (&str, Option<Duration>),
 ) -> Result<LockOptions, Outcome> {
     let owner = claim.owner.clone().unwrap_or_else(|| place::default_owner(caller.process()));
-    let mut options =
-        LockOptions::new().wait(claim.wait.clone()).owner(owner).min_hold(claim.min_hold);
+    let mut options = LockOptions::new()
+        .wait(claim.wait.clone())
+        .mode(claim.mode)
+        .owner(owner)
+        .min_hold(claim.min_hold);
+    if claim.fair {
+        options = options.fair();
+    }
     if let Some(ttl) = ttl {
         context.check_ttl(flag, ttl)?;
         options = options.ttl(ttl);
@@ -61,7 +67,7 @@ const DEFAULT_TTL: Duration = Duration::from_secs(30);
 pub(super) async fn take(
     context: &Context,
     claim: &Claim,
-    options: &LockOptions,
+    options: LockOptions,
     caller: &mut Caller,
 ) -> Result<LockGuard, Outcome> {
     let key = claim.key.get()?;
@@ -69,23 +75,27 @@ pub(super) async fn take(
     if waits {
         context.note(|| format!("waiting for {key:?}"));
     }
-    let lock = context.provider.lock(key, options);
+    let mut lookout = Lookout::new(context, key);
+    let options = options.observe(lookout.ear());
+    let lock = context.provider.lock(key, &options);
     let taken = tokio::select! {
         biased;
         outcome = end_of_wait(caller, key) => return Err(outcome),
         taken = lock => taken,
-        never = shown(context, key, waits) => match never {},
+        never = lookout.show(), if waits => match never {},
     };
     let guard = taken.map_err(|error| refused(error, key, claim))?;
-    context.note(|| {
-        let (fence, ttl, owner) = (guard.fence(), show(guard.ttl()), guard.owner());
-        format!("acquired {key:?} as {owner}, fence {fence}, TTL {ttl}")
-    });
+    note_acquired(context, &guard);
     Ok(guard)
 }
 
-async fn shown(context: &Context, key: &str, waits: bool) -> Infallible {
-    if waits { progress(context, key).await } else { std::future::pending().await }
+/// Tells those who asked for it what was acquired.
+pub(super) fn note_acquired(context: &Context, guard: &LockGuard) {
+    context.note(|| {
+        let (key, mode, fence) = (guard.key(), guard.mode(), guard.fence());
+        let (ttl, owner) = (show(guard.ttl()), guard.owner());
+        format!("acquired {key:?} {mode} as {owner}, fence {fence}, TTL {ttl}")
+    });
 }
 
 /// Says who has the lock.
@@ -95,11 +105,7 @@ fn refused(error: Error, key: &str, claim: &Claim) -> Outcome {
         ErrorKind::Timeout => "the wait is over, ".to_owned(),
         _ => return error.into(),
     };
-    let holder = match error.holders() {
-        [] => "somebody else".to_owned(),
-        [holder] => holder.to_string(),
-        [holder, rest @ ..] => format!("{holder} and {} more", rest.len()),
-    };
+    let holder = all(error.holders()).unwrap_or_else(|| "somebody else".to_owned());
     let (word, code) = match (claim.skip_ok, error.kind()) {
         (true, _) => ("skipped", Code::OK),
         (false, ErrorKind::Held) => ("held", Code::HELD),
@@ -107,4 +113,13 @@ fn refused(error: Error, key: &str, claim: &Claim) -> Outcome {
     };
     let skipped = if claim.skip_ok { "; skipped" } else { "" };
     Outcome::new(word, code, format!("{waited}{key:?} is held by {holder}{skipped}"))
+}
+
+/// Names the first of the holders and counts the others.
+pub(super) fn all(holders: &[Holder]) -> Option<String> {
+    match holders {
+        [] => None,
+        [holder] => Some(holder.to_string()),
+        [holder, rest @ ..] => Some(format!("{holder} and {} more", rest.len())),
+    }
 }

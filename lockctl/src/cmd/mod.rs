@@ -3,15 +3,21 @@
 mod acquire;
 mod claim;
 mod cleanup;
+mod completions;
+mod elect;
+mod job;
 mod list;
+mod lookout;
+mod man;
 mod profile;
-mod progress;
 mod release;
 mod renew;
 mod run;
+mod schema;
 mod state;
 mod status;
 mod unlock;
+mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -46,8 +52,12 @@ struct Context {
 impl Context {
     async fn open(global: Global) -> Result<Self, Outcome> {
         let config = place::config(&global)?;
+        Ok(Self::connect(&global, &config).await?)
+    }
+
+    async fn connect(global: &Global, config: &Config) -> Result<Self, lock::Error> {
         let provider = config.connect().await?;
-        let context = Self { global, config, provider };
+        let context = Self { global: global.clone(), config: config.clone(), provider };
         context.note(|| match place::open_url(&context.config) {
             Some(url) => format!("the locks are in {url}"),
             None => format!("the locks are in a {} store", context.provider.profile().name),
@@ -86,6 +96,9 @@ pub(crate) fn run(cli: Cli, fronted: bool) -> Result<Outcome, Outcome> {
         Command::Run(args) => reported(args.claim.result_fd, fronted, async |caller| {
             run::run(global, &args, caller).await
         }),
+        Command::Elect(args) => {
+            reported(None, fronted, async |caller| elect::elect(global, &args, caller).await)
+        }
         Command::Acquire(args) => reported(args.claim.result_fd, fronted, async |caller| {
             acquire::acquire(global, &args, caller).await
         }),
@@ -99,12 +112,16 @@ pub(crate) fn run(cli: Cli, fronted: bool) -> Result<Outcome, Outcome> {
         Command::List(args) => {
             simple(global, async |context| list::list(context, args.prefix()?).await)
         }
+        Command::Watch(args) => watch::watch(global, &args),
         Command::Unlock(args) => {
             unlock::check(&args)?;
             simple(global, async |context| unlock::unlock(context, &args).await)
         }
         Command::Cleanup => simple(global, cleanup::cleanup),
         Command::Profile => simple(global, profile::profile),
+        Command::Schema => schema::schema(&global),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man => man::man(),
     }
 }
 

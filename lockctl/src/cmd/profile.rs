@@ -11,6 +11,8 @@ use serde::Serialize;
 use super::Context;
 use crate::exit::Outcome;
 use crate::output;
+use crate::table::Cell;
+use crate::table::Table;
 
 #[derive(Serialize)]
 struct Facts {
@@ -34,7 +36,11 @@ pub(super) async fn profile(context: &Context) -> Result<(), Outcome> {
     if context.global.json {
         return output::print_json(&facts);
     }
-    output::print_table(["FACT", "VALUE"], &rows(&facts))
+    let mut table = Table::new(["FACT", "VALUE"], &[]);
+    for row in rows(&facts) {
+        table.push(row.map(Cell::new));
+    }
+    table.print()
 }
 
 impl Facts {

@@ -3,13 +3,16 @@
 use std::time::Duration;
 use std::time::SystemTime;
 
+use anstyle::AnsiColor;
 use lock::Holder;
 use lock::KeyState;
+use lock::Mode;
 use serde::Serialize;
 
 use crate::duration::show;
 use crate::exit::Outcome;
-use crate::output;
+use crate::table::Cell;
+use crate::table::Table;
 
 /// The JSON of one key. What a foreign client or a session does not have is null.
 #[derive(Serialize)]
@@ -56,36 +59,64 @@ impl<'a> HolderJson<'a> {
 /// Prints a row per holder, or one for a key that is only waited for or free.
 pub(super) fn print_states(states: &[KeyState]) -> Result<(), Outcome> {
     let heading = ["KEY", "OWNER", "MODE", "FENCE", "EXPIRES IN", "ACQUIRED AT", "WAITING"];
-    let rows: Vec<_> = states.iter().flat_map(rows).collect();
-    output::print_table(heading, &rows)
-}
-
-fn rows(state: &KeyState) -> Vec<[String; 7]> {
-    if state.holders.is_empty() {
-        let free = ["free", "-", "-", "-", "-"].map(str::to_owned);
-        return vec![row(state, free)];
+    let mut table = Table::new(heading, &[0, 1]);
+    for state in states {
+        for holder in &state.holders {
+            table.push(row(state, cells(holder)));
+        }
+        if state.holders.is_empty() {
+            table.push(row(state, ["free", "-", "-", "-", "-"].map(|text| Cell::new(text).dim())));
+        }
     }
-    state.holders.iter().map(|holder| row(state, cells(holder))).collect()
+    table.print()
 }
 
-fn row(state: &KeyState, [owner, mode, fence, expires, acquired]: [String; 5]) -> [String; 7] {
-    [state.key.clone(), owner, mode, fence, expires, acquired, state.waiting.to_string()]
-}
-
-fn cells(holder: &Holder) -> [String; 5] {
-    let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
-    let owner = holder.owner.clone().unwrap_or_else(|| "an unknown client".to_owned());
-    let owner = match &holder.other_key {
-        Some(key) => format!("{owner}, on key {key:?}"),
-        None => owner,
+fn row(state: &KeyState, [owner, mode, fence, expires, acquired]: [Cell; 5]) -> [Cell; 7] {
+    let waiting = Cell::new(state.waiting.to_string());
+    let waiting = match state.waiting {
+        0 => waiting.dim(),
+        _ => waiting.coloured(AnsiColor::Yellow),
     };
+    [Cell::new(&state.key), owner, mode, fence, expires, acquired, waiting]
+}
+
+fn cells(holder: &Holder) -> [Cell; 5] {
     [
-        owner,
-        or_dash(holder.mode.map(|mode| mode.to_string())),
-        or_dash(holder.fence.map(|fence| fence.to_string())),
-        or_dash(holder.expires_in.map(show)),
-        or_dash(holder.acquired_at.map(timestamp)),
+        if holder.owner.is_some() {
+            Cell::new(owner(holder))
+        } else {
+            Cell::new(owner(holder)).dim()
+        },
+        holder.mode.map_or_else(none, mode),
+        holder.fence.map_or_else(none, |fence| Cell::new(fence.to_string())),
+        holder.expires_in.map_or_else(none, |left| Cell::new(show(left))),
+        holder.acquired_at.map_or_else(none, |at| Cell::new(timestamp(at)).dim()),
     ]
+}
+
+/// Who holds of whom the store knows no name.
+const UNKNOWN: &str = "an unknown client";
+
+/// Names a holder, and the key that it really holds.
+pub(super) fn owner(holder: &Holder) -> String {
+    let owner = holder.owner.as_deref().unwrap_or(UNKNOWN);
+    match &holder.other_key {
+        Some(key) => format!("{owner}, on key {key:?}"),
+        None => owner.to_owned(),
+    }
+}
+
+fn none() -> Cell {
+    Cell::new("-").dim()
+}
+
+fn mode(mode: Mode) -> Cell {
+    let cell = Cell::new(mode.to_string());
+    match mode {
+        Mode::Exclusive => cell,
+        Mode::Shared => cell.coloured(AnsiColor::Cyan),
+        Mode::Permits { .. } => cell.coloured(AnsiColor::Magenta),
+    }
 }
 
 /// Writes a time as in RFC 3339, in UTC with milliseconds.

@@ -98,6 +98,12 @@ impl Link {
         }
     }
 
+    /// Buries a guardian that has reported the end of the job, which is the last that it has to do.
+    pub(crate) fn finish(mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
     /// Does what the guardian can do no more: kills the job and waits until all of it is dead.
     pub(crate) async fn destroy(mut self, home: Option<Pid>) {
         let group = self.group;

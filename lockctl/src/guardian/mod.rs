@@ -1,6 +1,6 @@
 //! The guardian: it stops the job when the lock's time is over, whatever became of lockctl.
 //!
-//! `lockctl run` is two processes besides the job, or three on a terminal:
+//! `lockctl run` or `elect` is two processes besides the job, or three on a terminal:
 //!
 //! ```text
 //! front ── keeper ── guardian ── CMD …
@@ -211,7 +211,8 @@ impl Guardian {
         if let Some(terminal) = &self.terminal {
             terminal.take_back(self.job.group());
         }
-        self.report(Message::Stopped);
+        let group = self.job.group().as_raw_nonzero().get();
+        self.report(Message::Stopped(wants.then_some(group)));
     }
 
     fn lend_terminal(&self) -> bool {

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
+pub mod tty;
+
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -97,7 +99,9 @@ impl From<Output> for Ended {
 pub fn finish(mut child: Child) -> Ended {
     eventually("lockctl ends", || child.try_wait().unwrap().is_some());
     let (mut stdout, mut stderr) = (String::new(), String::new());
-    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_string(&mut stdout).unwrap();
+    }
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
     Ended { code: child.wait().unwrap().code().unwrap_or(-1), stdout, stderr }
 }

@@ -1,17 +1,18 @@
-//! Who can hold a key beside whom.
+//! Who can hold a key beside whom, for backends that decide it outside their store.
 
-use lock_core::Mode;
+use crate::Mode;
 
 /// How many hold a key in each mode, or would if all before a place in line were served.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Crowd {
+pub struct Crowd {
     exclusive: u32,
     shared: u32,
     permits: u32,
 }
 
 impl Crowd {
-    pub(super) fn of(modes: impl Iterator<Item = Mode>) -> Self {
+    /// Counts those who hold in `modes`.
+    pub fn of(modes: impl Iterator<Item = Mode>) -> Self {
         let mut crowd = Self::default();
         modes.for_each(|mode| crowd.add(mode));
         crowd
@@ -19,8 +20,8 @@ impl Crowd {
 
     /// Tells whether a claim of `mode` can hold beside these.
     ///
-    /// That all permits name the same number is checked before they get this far.
-    pub(super) fn admits(&self, mode: Mode) -> bool {
+    /// That all permits name the same number is [checked](crate::Claim::check_beside) before.
+    pub fn admits(&self, mode: Mode) -> bool {
         match mode {
             Mode::Exclusive => self.exclusive + self.shared + self.permits == 0,
             Mode::Shared => self.exclusive + self.permits == 0,
@@ -28,7 +29,8 @@ impl Crowd {
         }
     }
 
-    pub(super) fn add(&mut self, mode: Mode) {
+    /// Counts one more.
+    pub fn add(&mut self, mode: Mode) {
         match mode {
             Mode::Exclusive => self.exclusive += 1,
             Mode::Shared => self.shared += 1,

@@ -1,0 +1,11 @@
+//! The tables of the benchmark.
+
+mod contention;
+mod handover;
+mod held;
+mod uncontended;
+
+use crate::scenario::Scenario;
+
+pub(crate) const SCENARIOS: &[&dyn Scenario] =
+    &[&uncontended::Uncontended, &handover::Handover, &contention::Contention, &held::Held];

@@ -1,0 +1,167 @@
+//! Each scenario runs over each backend, and what it writes is whole. No figure is judged.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+
+const BENCH: &str = env!("CARGO_BIN_EXE_lock-bench");
+
+/// What each scenario has a row for, and the columns of ours.
+const SCENARIOS: [(&str, &[u64], &[&str]); 4] = [
+    ("uncontended", &[1, 16, 64], &["pairs/s", "p50 µs", "p99 µs", "CPU µs/pair"]),
+    ("handover", &[50], &["p50 µs", "p99 µs", "idle CPU %", "idle requests/s"]),
+    (
+        "contention",
+        &[1, 64],
+        &[
+            "grants/s",
+            "requests/grant",
+            "watches/grant",
+            "least/fair share",
+            "Jain index",
+            "p99 wait µs",
+            "longest ms",
+        ],
+    ),
+    (
+        "held",
+        &[500],
+        &[
+            "bytes each",
+            "RSS each",
+            "CPU %",
+            "renewals/lock",
+            "batches/cycle",
+            "tasks",
+            "threads",
+            "connections",
+        ],
+    ),
+];
+
+#[test]
+fn memory_is_measured_beside_its_peers() {
+    measure("memory", &["lockable", "map of tokio mutexes"]);
+}
+
+#[test]
+fn sqlite_is_measured_beside_its_bare_statements() {
+    measure("sqlite", &["bare statements"]);
+}
+
+#[test]
+fn an_unknown_name_is_refused_with_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, known) in [("--backend", "memory, sqlite"), ("--scenario", "uncontended, handover")]
+    {
+        let output = bench(Path::new(BENCH), &folder, &[flag, "nonsense"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(known), "{said}");
+    }
+}
+
+#[test]
+fn a_scenario_that_fails_fails_the_run_and_not_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    // Without the second program beside it, the scenario that needs it cannot run.
+    let alone = folder.path().join("alone");
+    std::fs::copy(BENCH, &alone).unwrap();
+    let few = ["--backend", "memory", "--scenario", "uncontended", "--scenario", "held"];
+    let output = bench(&alone, &folder, &few);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("held over memory: "), "{said}");
+    let report = report(&folder);
+    assert_eq!(rows(section(&report, "uncontended")).len(), 9);
+    assert!(section(&report, "held")["failure"].is_string());
+    picture(&folder);
+}
+
+/// Runs all scenarios over one backend and checks what they wrote.
+fn measure(backend: &str, rivals: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = bench(Path::new(BENCH), &folder, &["--backend", backend]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}\n{complaints}");
+    let report = report(&folder);
+    assert!(report["machine"]["cores"].as_u64().unwrap() > 0);
+    for (scenario, sizes, columns) in SCENARIOS {
+        let section = section(&report, scenario);
+        assert!(said.contains(section["title"].as_str().unwrap()), "{said}");
+        let fair = (scenario == "contention").then_some("ours, fair");
+        let lanes: Vec<_> =
+            ["ours"].into_iter().chain(fair).chain(rivals.iter().copied()).collect();
+        let place = |row: &Value| json!([row["size"], row["lane"]]);
+        let found: Vec<_> = rows(section).iter().map(place).collect();
+        let all = sizes.iter().flat_map(|size| lanes.iter().map(move |lane| json!([size, lane])));
+        let expected: Vec<_> = all.collect();
+        assert_eq!(found, expected, "{scenario}");
+        rows(section).iter().for_each(|row| check(row, rivals[0], columns));
+    }
+    assert_eq!(picture(&folder).matches("<rect class=").count(), measured(&report));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 2, "stores stayed behind: {left:?}");
+}
+
+/// A row has all figures, or it says that the backend lacks something; ratios are against the first rival.
+fn check(row: &Value, reference: &str, columns: &[&str]) {
+    assert_eq!((&row["errors"], &row["error"]), (&Value::from(0), &Value::Null), "{row}");
+    let figures = row["figures"].as_array().unwrap();
+    if row["supported"] == false {
+        assert!(row["lane"] == "ours, fair" && figures.is_empty(), "{row}");
+        return;
+    }
+    let names: Vec<_> = figures.iter().map(|figure| figure["name"].as_str().unwrap()).collect();
+    assert_eq!(names, columns);
+    assert_eq!(figures[0]["ratio"].is_null(), row["lane"] == reference, "{row}");
+    for figure in figures {
+        assert_eq!(figure["rounds"].as_array().unwrap().len(), 2, "{figure}");
+        // Only peers have no store whose requests could be counted.
+        let may_lack = row["ours"] == false && figure["name"].as_str().unwrap().contains('/');
+        assert!(figure["value"]["median"].is_number() || may_lack, "{row}");
+    }
+}
+
+/// How many rows have a bar.
+fn measured(report: &Value) -> usize {
+    let sections = report["sections"].as_array().unwrap();
+    sections.iter().flat_map(rows).filter(|row| row["supported"] == true).count()
+}
+
+fn bench(program: &Path, folder: &TempDir, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(["--quick", "--seconds", "0.1", "--out"]).arg(folder.path());
+    command.args(arguments).output().unwrap()
+}
+
+fn report(folder: &TempDir) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(file(folder, "json")).unwrap()).unwrap()
+}
+
+/// The picture, which is an XML document.
+fn picture(folder: &TempDir) -> String {
+    let text = std::fs::read_to_string(file(folder, "svg")).unwrap();
+    assert_eq!(roxmltree::Document::parse(&text).unwrap().root_element().tag_name().name(), "svg");
+    text
+}
+
+fn file(folder: &TempDir, kind: &str) -> PathBuf {
+    let mut files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    files.find(|file| file.extension().is_some_and(|it| it == kind)).expect("it was written")
+}
+
+fn section<'a>(report: &'a Value, scenario: &str) -> &'a Value {
+    let mut sections = report["sections"].as_array().unwrap().iter();
+    sections.find(|section| section["scenario"] == scenario).expect("it was run")
+}
+
+fn rows(section: &Value) -> &Vec<Value> {
+    section["rows"].as_array().unwrap()
+}

@@ -1,0 +1,198 @@
+//! The waist over Redis.
+
+use std::fmt;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lock_core::Attempt;
+use lock_core::Backend;
+use lock_core::Claim;
+use lock_core::Clock;
+use lock_core::Cursor;
+use lock_core::Evicted;
+use lock_core::Eviction;
+use lock_core::Hint;
+use lock_core::Kept;
+use lock_core::KeyRule;
+use lock_core::KeyState;
+use lock_core::Lease;
+use lock_core::LockKey;
+use lock_core::Page;
+use lock_core::Peek;
+use lock_core::PollPlan;
+use lock_core::Profile;
+use lock_core::Release;
+use lock_core::Result;
+use lock_core::Wakeup;
+use lock_core::Watch;
+use lock_core::WatchFor;
+use lock_core::async_trait;
+
+use crate::error::During;
+use crate::keys;
+use crate::keys::Names;
+use crate::list;
+use crate::reply;
+use crate::reply::Fate;
+use crate::reply::Tried;
+use crate::route::Route;
+use crate::route::Step;
+use crate::scripts::SCRIPTS;
+use crate::scripts::Script;
+
+/// A client of Redis or Valkey: the backend to build an engine on. Cloning shares the client.
+#[derive(Clone)]
+pub struct Redis(Arc<Inner>);
+
+struct Inner {
+    profile: Profile,
+    clock: Clock,
+    route: Route,
+}
+
+impl Redis {
+    pub(crate) fn new(route: Route) -> Self {
+        Self(Arc::new(Inner { profile: profile(), clock: Clock::system(), route }))
+    }
+
+    fn step(&self, script: &'static Script, key: &LockKey, arguments: Vec<String>) -> Step {
+        Step { script, names: Names::of(key), arguments }
+    }
+
+    fn publish(&self) -> String {
+        self.0.route.channels().publish().to_owned()
+    }
+
+    fn ttl(&self, claim: &Claim) -> Duration {
+        claim.ttl.max(self.0.profile.ttl_min)
+    }
+}
+
+#[async_trait]
+impl Backend for Redis {
+    fn profile(&self) -> &Profile {
+        &self.0.profile
+    }
+
+    async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
+        let lease = Lease { since: self.0.clock.now(), ttl: self.ttl(claim) };
+        let floor = claim.fence_floor.map_or(0, lock_core::Fence::get);
+        let place = if claim.queue { millis(claim.place_ttl()) } else { "0".into() };
+        let arguments = vec![
+            claim.token.to_string(),
+            millis(lease.ttl),
+            claim.owner.as_str().to_owned(),
+            claim.mode.to_string(),
+            place,
+            floor.to_string(),
+            self.publish(),
+        ];
+        let answer = self.0.route.run(self.step(&SCRIPTS.attempt, &claim.key, arguments)).await?;
+        Ok(match reply::tried(answer)? {
+            Tried::Granted(fence) => Attempt::Acquired { fence, lease },
+            Tried::Refused { holders, retry_in, ahead } => {
+                Attempt::Held { holders, retry_in, ahead }
+            }
+        })
+    }
+
+    async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
+        let since = self.0.clock.now();
+        let step = |claim: &Claim| {
+            let (ttl, place) = (millis(self.ttl(claim)), millis(claim.place_ttl()));
+            self.step(&SCRIPTS.keep, &claim.key, vec![claim.token.to_string(), ttl, place])
+        };
+        let answers = self.0.route.run_all(claims.iter().map(step).collect()).await?;
+        let kept = |(claim, answer): (&Claim, Result<redis::Value>)| {
+            Ok(match reply::fate(answer?)? {
+                Fate::Holds => Kept::Renewed { lease: Lease { since, ttl: self.ttl(claim) } },
+                Fate::Queued(ahead) => Kept::Queued { ahead },
+                Fate::Gone => Kept::Gone,
+            })
+        };
+        claims.iter().zip(answers).map(kept).collect()
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<Release> {
+        let arguments = vec![claim.token.to_string(), self.publish()];
+        let answer = self.0.route.run(self.step(&SCRIPTS.release, &claim.key, arguments)).await?;
+        Ok(match reply::count(answer)? {
+            0 => Release::NotHeld,
+            _ => Release::Released,
+        })
+    }
+
+    async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        let step = |claim: &Claim| {
+            let arguments = vec![claim.token.to_string(), claim.mode.to_string()];
+            self.step(&SCRIPTS.peek, &claim.key, arguments)
+        };
+        let answers = self.0.route.run_all(claims.iter().map(step).collect()).await?;
+        answers.into_iter().map(|answer| reply::peek(answer?)).collect()
+    }
+
+    async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
+        let answer = self.0.route.run(self.step(&SCRIPTS.inspect, key, Vec::new())).await?;
+        let (holders, waiting) = reply::state(answer)?;
+        Ok(KeyState::new(key.as_str(), holders, waiting))
+    }
+
+    async fn list(&self, prefix: &str, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        list::page(&self.0.route, prefix, cursor.as_ref(), limit).await
+    }
+
+    async fn evict(&self, key: &LockKey, _how: Eviction) -> Result<Evicted> {
+        let step = self.step(&SCRIPTS.evict, key, vec![self.publish()]);
+        Ok(Evicted::new(reply::count(self.0.route.run(step).await?)?, 0))
+    }
+
+    async fn purge(&self) -> Result<u64> {
+        list::purge(&self.0.route).await
+    }
+
+    async fn watch(&self, claim: &Claim, _reason: WatchFor, hint: Hint) -> Result<Watch> {
+        let names = Names::of(&claim.key);
+        let route = &self.0.route;
+        let node = route.node(&names).await?;
+        let (watch, is_new) = node.hints().add(&names.card, claim.token, hint);
+        if is_new && let Err(failure) = node.subscribe(route.channels()).await {
+            drop(route.learn(&failure));
+            return Err(failure.into_error(During::Request));
+        }
+        Ok(watch)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.0.route.disconnect();
+        Ok(())
+    }
+}
+
+impl Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
+
+fn profile() -> Profile {
+    let mut profile = Profile::new("redis");
+    profile.fair = true;
+    profile.shared = true;
+    profile.permits = true;
+    profile.wakeup = Wakeup::Push;
+    // The server counts in whole milliseconds and drops what it has begun.
+    profile.granularity = Duration::from_millis(1);
+    // Every release is pushed; looking is for pushes that are lost, and for leases that end.
+    profile.poll = PollPlan {
+        first: Duration::from_millis(500),
+        eager: Duration::ZERO,
+        max: Duration::from_secs(1),
+    };
+    profile.key_rule = KeyRule::new(keys::check);
+    profile
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}

@@ -1,0 +1,182 @@
+//! What a user can set, parsed at the edge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lock_core::ConnectUrl;
+use lock_core::Driver;
+use lock_core::Error;
+use lock_core::ErrorKind;
+use lock_core::Param;
+use lock_core::Result;
+use lock_core::SharedBackend;
+
+use crate::backend::Redis;
+use crate::cluster::Cluster;
+use crate::node::Pool;
+use crate::route::Route;
+use crate::route::Servers;
+use crate::sentinel::Sentinel;
+use crate::server::Address;
+use crate::server::Limits;
+use crate::server::Login;
+use crate::server::Tls;
+
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// How `redis:` URLs and their relatives open a server, a cluster or what sentinels watch.
+pub const DRIVER: Driver = Driver {
+    name: "redis",
+    schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster"],
+    params: &[
+        Param { name: "connect_timeout", help: "longest time to make a connection; 2s" },
+        Param {
+            name: "reply_timeout",
+            help: "longest silence before a connection is given up; 5s",
+        },
+        Param { name: "tls", help: "true: encrypt to Sentinel's servers or a cluster; false" },
+        Param { name: "tls_ca", help: "file of trusted certificates (PEM); the system's" },
+        Param { name: "tls_cert", help: "file of the client's certificate (PEM); none" },
+        Param { name: "tls_key", help: "file of the client's key (PEM); none" },
+        Param { name: "sentinel_user", help: "user at the sentinels; none" },
+        Param { name: "sentinel_password", help: "password at the sentinels; none" },
+        Param {
+            name: "unsafe_eviction",
+            help: "allow: use a server that drops keys when its memory is full; not set",
+        },
+    ],
+    connect: |url| Box::pin(open(url)),
+    schema: |_| Ok(None),
+};
+
+async fn open(url: ConnectUrl) -> Result<SharedBackend> {
+    Ok(Arc::new(Redis::new(Route::new(servers(&url)?).await?)))
+}
+
+fn servers(url: &ConnectUrl) -> Result<Servers> {
+    let pool = |database| -> Result<Pool> {
+        let evicts = url.choice("unsafe_eviction", &["allow"])?.is_some();
+        Ok(Pool::new(login(url, database)?, limits(url)?, evicts))
+    };
+    match url.scheme() {
+        "redis+sentinel" => {
+            let service = url.path().trim_start_matches('/');
+            if service.is_empty() || service.contains('/') {
+                return Err(config("name the service, as in redis+sentinel://h1,h2,h3/mymaster"));
+            }
+            let sentinels = addresses(url, SENTINEL_PORT)?;
+            let login = sentinel_login(url)?;
+            let clients = sentinels.iter().map(|address| login.client(address));
+            let clients = clients.collect::<Result<Vec<_>>>()?;
+            Ok(Servers::Sentinel(Sentinel::new(pool(0)?, clients, service.to_owned())))
+        }
+        "redis+cluster" => {
+            no_path(url, "a cluster has no database but 0: end the URL after the hosts")?;
+            Ok(Servers::Cluster(Cluster::new(pool(0)?, addresses(url, PORT)?)))
+        }
+        _ => {
+            let [address] = &addresses(url, PORT)?[..] else {
+                let hint = "several hosts need redis+cluster://, redis+sentinel:// or redlock://";
+                return Err(config(hint));
+            };
+            Ok(Servers::One(pool(database(url)?)?, address.clone()))
+        }
+    }
+}
+
+fn limits(url: &ConnectUrl) -> Result<Limits> {
+    let limit = |key, default| match url.duration(key)? {
+        Some(Duration::ZERO) => Err(config(&format!("query key {key:?} must be above 0"))),
+        limit => Ok(limit.unwrap_or(default)),
+    };
+    Ok(Limits {
+        connect: limit("connect_timeout", Duration::from_secs(2))?,
+        reply: limit("reply_timeout", Duration::from_secs(5))?,
+    })
+}
+
+fn addresses(url: &ConnectUrl, port: u16) -> Result<Vec<Address>> {
+    let address = |host: &lock_core::Host| Address {
+        host: host.name.clone(),
+        port: host.port.unwrap_or(port),
+    };
+    let addresses: Vec<_> = url.hosts().iter().map(address).collect();
+    if addresses.is_empty() {
+        return Err(config(&format!("name a server, as in {}://127.0.0.1:{port}", url.scheme())));
+    }
+    Ok(addresses)
+}
+
+fn database(url: &ConnectUrl) -> Result<i64> {
+    match url.path().trim_start_matches('/') {
+        "" => Ok(0),
+        number => {
+            number.parse().ok().filter(|number| (0..1_000_000).contains(number)).ok_or_else(|| {
+                config("the path is the number of the database, as in redis://127.0.0.1/0")
+            })
+        }
+    }
+}
+
+fn no_path(url: &ConnectUrl, hint: &str) -> Result<()> {
+    if url.path().trim_start_matches('/').is_empty() { Ok(()) } else { Err(config(hint)) }
+}
+
+fn login(url: &ConnectUrl, database: i64) -> Result<Login> {
+    let (user, password) = (url.user(), url.password());
+    Ok(Login {
+        user: user.filter(|user| !user.is_empty()).map(str::to_owned),
+        password: password.map(str::to_owned),
+        database,
+        tls: tls(url)?,
+    })
+}
+
+fn sentinel_login(url: &ConnectUrl) -> Result<Login> {
+    Ok(Login {
+        user: url.text("sentinel_user").map(str::to_owned),
+        password: url.text("sentinel_password").map(str::to_owned),
+        database: 0,
+        tls: tls(url)?,
+    })
+}
+
+fn tls(url: &ConnectUrl) -> Result<Option<Tls>> {
+    let wanted = match url.scheme() {
+        "rediss" => true,
+        "redis" => {
+            if url.text("tls").is_some() {
+                return Err(config("write rediss:// instead of a query key tls"));
+            }
+            false
+        }
+        _ => url.flag("tls")?.unwrap_or(false),
+    };
+    let file = |key: &str| url.text(key).map(|path| read(key, path)).transpose();
+    let (root, certificate, key) = (file("tls_ca")?, file("tls_cert")?, file("tls_key")?);
+    if !wanted {
+        return match (root, certificate, key) {
+            (None, None, None) => Ok(None),
+            _ => Err(config(
+                "certificates are given, but nothing is encrypted: use rediss:// or tls=true",
+            )),
+        };
+    }
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => return Err(config("tls_cert and tls_key go together")),
+    };
+    Ok(Some(Tls { root, identity }))
+}
+
+fn read(key: &str, path: &str) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|failure| {
+        config(&format!("the file of query key {key:?} cannot be read")).with_source(failure)
+    })
+}
+
+fn config(message: &str) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

@@ -1,0 +1,270 @@
+//! One server: a connection that is made when it is needed, shared by all calls, and replaced when it breaks.
+//!
+//! All calls of a provider share one connection and are pipelined on it; pushes of releases come on it too
+//! (RESP3). A call that is dropped goes on in the background, so that its end, or its time-out, is still
+//! noticed: a connection that does not answer within the limit is given up.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use lock_core::Error;
+use lock_core::ErrorKind;
+use lock_core::Result;
+use redis::AsyncConnectionConfig;
+use redis::Client;
+use redis::Cmd;
+use redis::Pipeline;
+use redis::PushInfo;
+use redis::PushKind;
+use redis::RedisResult;
+use redis::Value;
+use redis::aio::ConnectionLike as _;
+use redis::aio::MultiplexedConnection;
+use redis::aio::SendError;
+use tokio::runtime::Handle;
+
+use crate::channels::Channels;
+use crate::check::Facts;
+use crate::error::During;
+use crate::error::Failure;
+use crate::error::classify;
+use crate::error::is_fatal;
+use crate::hints::Hints;
+use crate::reply;
+use crate::server::Address;
+use crate::server::Limits;
+use crate::server::Login;
+use crate::unattended::Unattended;
+
+/// Makes one [`Node`] for each address.
+pub(crate) struct Pool {
+    pub(crate) limits: Limits,
+    login: Login,
+    allows_eviction: bool,
+    /// Where connections live: a caller's runtime may end before its provider does.
+    runtime: Handle,
+    nodes: Mutex<HashMap<Address, Node>>,
+}
+
+impl Pool {
+    pub(crate) fn new(login: Login, limits: Limits, allows_eviction: bool) -> Self {
+        let nodes = Mutex::default();
+        Self { limits, login, allows_eviction, runtime: Handle::current(), nodes }
+    }
+
+    /// Returns the server at `address`. Nothing is sent before the first call.
+    pub(crate) fn node(&self, address: &Address) -> Result<Node> {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(node) = nodes.get(address) {
+            return Ok(node.clone());
+        }
+        let node = Node(Arc::new(Inner {
+            client: self.login.client(address)?,
+            limits: self.limits,
+            allows_eviction: self.allows_eviction,
+            runtime: self.runtime.clone(),
+            hints: Hints::new(),
+            live: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(()),
+            subscribing: tokio::sync::Mutex::new(()),
+            last_id: AtomicU64::new(0),
+        }));
+        nodes.insert(address.clone(), node.clone());
+        Ok(node)
+    }
+
+    /// Ends all connections.
+    pub(crate) fn disconnect(&self) {
+        let nodes = std::mem::take(&mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner));
+        nodes.values().for_each(Node::disconnect);
+    }
+}
+
+/// One server and the connection to it. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct Node(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    limits: Limits,
+    allows_eviction: bool,
+    runtime: Handle,
+    hints: Arc<Hints>,
+    live: Mutex<Option<Live>>,
+    /// Held while a connection is being made, so that many callers make one.
+    connecting: tokio::sync::Mutex<()>,
+    /// Held while channels are joined and left.
+    subscribing: tokio::sync::Mutex<()>,
+    last_id: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Live {
+    id: u64,
+    connection: MultiplexedConnection,
+    facts: Arc<Facts>,
+}
+
+impl Node {
+    /// The waiters that this server tells of releases.
+    pub(crate) fn hints(&self) -> &Arc<Hints> {
+        &self.0.hints
+    }
+
+    /// Connects, unless there is a connection, and returns what the server says of itself.
+    pub(crate) async fn ready(&self) -> Result<Arc<Facts>, Failure> {
+        Ok(self.live().await?.facts)
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    /// Sends one command.
+    pub(crate) async fn call(&self, command: Cmd) -> Result<Value, Failure> {
+        let live = self.live().await?;
+        let mut connection = live.connection;
+        let request = async move { connection.req_packed_command(&command).await?.extract_error() };
+        Ok(self.settle(live.id, request).await?)
+    }
+
+    /// Sends several commands at once; each has an answer of its own, in order.
+    pub(crate) async fn calls(
+        &self,
+        commands: Pipeline,
+    ) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        let live = self.live().await?;
+        let mut connection = live.connection;
+        let count = commands.len();
+        let request = async move { connection.req_packed_commands(&commands, 0, count).await };
+        let answers = self.settle(live.id, request).await?;
+        Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
+    }
+
+    /// Sends one command to a server that does not own its slot yet.
+    pub(crate) async fn call_asking(&self, command: Cmd) -> Result<Value, Failure> {
+        let mut commands = Pipeline::new();
+        commands.add_command(redis::cmd("ASKING")).add_command(command);
+        self.calls(commands).await?.pop().unwrap_or_else(|| Err(aborted().into()))
+    }
+
+    /// Tells whether `other` is the same server.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Subscribes to every channel that has waiters, and leaves those that nobody waits on. One step at
+    /// a time: a channel must not be left after it was joined anew. Runs to its end also if the caller
+    /// goes away.
+    pub(crate) async fn subscribe(&self, kind: Channels) -> Result<(), Failure> {
+        let node = self.clone();
+        let step = self.0.runtime.spawn(async move {
+            let _one = node.0.subscribing.lock().await;
+            let idle = node.0.hints.take_idle();
+            node.for_each(kind.leave(), &idle).await?;
+            let wanted = node.0.hints.wanted();
+            node.for_each(kind.join(), &wanted).await?;
+            node.0.hints.confirmed(&wanted);
+            Ok(())
+        });
+        step.await.unwrap_or_else(|_| Err(aborted().into()))
+    }
+
+    /// Sends `verb` once for each name, all at once.
+    async fn for_each(&self, verb: &str, names: &[String]) -> Result<(), Failure> {
+        let calls = names.iter().map(|name| {
+            let mut command = redis::cmd(verb);
+            command.arg(name);
+            self.call(command)
+        });
+        futures_util::future::try_join_all(calls).await.map(drop)
+    }
+
+    /// Gives the connection up; the next call makes a new one.
+    pub(crate) fn disconnect(&self) {
+        drop(self.lock().take());
+        self.0.hints.break_all();
+    }
+
+    /// Carries a request out, also if the caller drops it, and gives the connection up if it fails.
+    async fn settle<T: Send + 'static>(
+        &self,
+        id: u64,
+        request: impl Future<Output = RedisResult<T>> + Send + 'static,
+    ) -> RedisResult<T> {
+        let node = self.clone();
+        let request = Box::pin(async move {
+            let answer = request.await;
+            if answer.as_ref().is_err_and(is_fatal) {
+                node.discard(id);
+            }
+            answer
+        });
+        Unattended { request: Some(request), runtime: &self.0.runtime }.await
+    }
+
+    async fn live(&self) -> Result<Live, Failure> {
+        if let Some(live) = self.lock().clone() {
+            return Ok(live);
+        }
+        let _one = self.0.connecting.lock().await;
+        if let Some(live) = self.lock().clone() {
+            return Ok(live);
+        }
+        let node = self.clone();
+        let made = self.0.runtime.spawn(async move { node.connect().await });
+        Ok(made.await.unwrap_or_else(|_| Err(aborted()))?)
+    }
+
+    async fn connect(&self) -> Result<Live> {
+        let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (hints, node) = (self.0.hints.clone(), Arc::downgrade(&self.0));
+        let hear = move |push: PushInfo| {
+            match push.kind {
+                PushKind::Disconnection => {
+                    node.upgrade().into_iter().for_each(|inner| Self(inner).discard(id));
+                }
+                _ => hints.heard(&push),
+            }
+            Ok::<_, SendError>(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.0.limits.connect))
+            .set_response_timeout(Some(self.0.limits.reply))
+            .set_push_sender(hear);
+        let failed = |failure| classify(failure, During::Connect);
+        let made = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut connection = made.map_err(failed)?;
+        let mut info = redis::cmd("INFO");
+        info.arg("everything");
+        let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
+        let facts = Facts::read(&reply::info(info.map_err(failed)?)?);
+        facts.check(self.0.allows_eviction)?;
+        let live = Live { id, connection, facts: Arc::new(facts) };
+        *self.lock() = Some(live.clone());
+        Ok(live)
+    }
+
+    /// Gives connection `id` up, unless another has taken its place.
+    fn discard(&self, id: u64) {
+        let gone = self.lock().take_if(|live| live.id == id);
+        if gone.is_some() {
+            self.0.hints.break_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn aborted() -> Error {
+    Error::new(ErrorKind::Unavailable, "the runtime that the connection lives on has ended")
+        .ambiguous()
+}

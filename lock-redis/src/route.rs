@@ -1,0 +1,198 @@
+//! Which server a key lives on, and how a step gets there.
+
+use lock_core::Result;
+use redis::Cmd;
+use redis::Pipeline;
+use redis::Value;
+
+use crate::channels::Channels;
+use crate::cluster::Cluster;
+use crate::cluster::Once;
+use crate::error::During;
+use crate::error::Failure;
+use crate::keys;
+use crate::keys::Names;
+use crate::node::Node;
+use crate::node::Pool;
+use crate::scripts::Script;
+use crate::sentinel::Sentinel;
+use crate::server::Address;
+
+/// How often a step follows the redirections of a cluster.
+const REDIRECTIONS: usize = 4;
+
+/// The way to the servers behind one URL.
+pub(crate) struct Route {
+    servers: Servers,
+    channels: Channels,
+}
+
+/// The servers behind one URL.
+pub(crate) enum Servers {
+    /// One server.
+    One(Pool, Address),
+    /// The primary that sentinels name.
+    Sentinel(Sentinel),
+    /// The primaries of a cluster.
+    Cluster(Cluster),
+}
+
+/// A script with the names and arguments of one call.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) script: &'static Script,
+    pub(crate) names: Names,
+    pub(crate) arguments: Vec<String>,
+}
+
+impl Route {
+    /// Connects to what there is at first, and learns what it can do.
+    pub(crate) async fn new(servers: Servers) -> Result<Self> {
+        let mut route = Self { servers, channels: Channels::Plain };
+        let nodes = route.nodes().await?;
+        let checks = nodes.iter().map(Node::ready);
+        let facts = futures_util::future::try_join_all(checks).await;
+        let facts = facts.map_err(|failure| failure.into_error(During::Connect))?;
+        let is_cluster = matches!(route.servers, Servers::Cluster(_));
+        if is_cluster && facts.iter().all(|facts| facts.has_sharded_channels()) {
+            route.channels = Channels::Sharded;
+        }
+        Ok(route)
+    }
+
+    /// Returns the server that `names` live on.
+    pub(crate) async fn node(&self, names: &Names) -> Result<Node> {
+        match &self.servers {
+            Servers::One(pool, address) => pool.node(address),
+            Servers::Sentinel(sentinel) => sentinel.primary().await,
+            Servers::Cluster(cluster) => cluster.node(keys::slot_of(&names.lock)).await,
+        }
+    }
+
+    /// Returns every server that locks can live on.
+    pub(crate) async fn nodes(&self) -> Result<Vec<Node>> {
+        match &self.servers {
+            Servers::One(pool, address) => Ok(vec![pool.node(address)?]),
+            Servers::Sentinel(sentinel) => Ok(vec![sentinel.primary().await?]),
+            Servers::Cluster(cluster) => cluster.nodes().await,
+        }
+    }
+
+    /// Returns on which kind of channels releases are told.
+    pub(crate) fn channels(&self) -> Channels {
+        self.channels
+    }
+
+    /// Ends all connections.
+    pub(crate) fn disconnect(&self) {
+        match &self.servers {
+            Servers::One(pool, _) => pool.disconnect(),
+            Servers::Sentinel(sentinel) => sentinel.pool.disconnect(),
+            Servers::Cluster(cluster) => cluster.pool.disconnect(),
+        }
+    }
+
+    /// Runs one script: one command, unless the server does not know the script yet or the slot has
+    /// moved.
+    pub(crate) async fn run(&self, step: Step) -> Result<Value> {
+        let node = self.node(&step.names).await?;
+        let answer = self.deliver(&node, &step).await;
+        self.follow(&step, answer).await
+    }
+
+    /// Runs many scripts, in one pipeline for each server; one answer each, in order.
+    pub(crate) async fn run_all(&self, steps: Vec<Step>) -> Result<Vec<Result<Value>>> {
+        let mut nodes: Vec<(Node, Vec<usize>)> = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            let node = self.node(&step.names).await?;
+            match nodes.iter_mut().find(|(other, _)| other.is(&node)) {
+                Some((_, indices)) => indices.push(index),
+                None => nodes.push((node, vec![index])),
+            }
+        }
+        let batches = nodes.iter().map(|(node, indices)| self.run_on(node, &steps, indices));
+        let mut answers: Vec<_> = steps.iter().map(|_| None).collect();
+        for batch in futures_util::future::join_all(batches).await {
+            for (index, answer) in batch {
+                answers[index] = Some(answer);
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    async fn run_on(
+        &self,
+        node: &Node,
+        steps: &[Step],
+        indices: &[usize],
+    ) -> Vec<(usize, Result<Value>)> {
+        let mut pipeline = Pipeline::with_capacity(indices.len());
+        for index in indices {
+            pipeline.add_command(steps[*index].by_hash());
+        }
+        let answers = match node.calls(pipeline).await {
+            Ok(answers) => answers,
+            Err(failure) => {
+                self.learn(&failure);
+                let error = failure.into_error(During::Request);
+                return indices.iter().map(|index| (*index, Err(error.clone()))).collect();
+            }
+        };
+        let mut done = Vec::with_capacity(indices.len());
+        for (index, answer) in indices.iter().zip(answers) {
+            let step = &steps[*index];
+            let answer = match answer {
+                Err(failure) if failure.is_unknown_script() => node.call(step.in_full()).await,
+                answer => answer,
+            };
+            done.push((*index, self.follow(step, answer).await));
+        }
+        done
+    }
+
+    async fn deliver(&self, node: &Node, step: &Step) -> Result<Value, Failure> {
+        match node.call(step.by_hash()).await {
+            Err(failure) if failure.is_unknown_script() => node.call(step.in_full()).await,
+            answer => answer,
+        }
+    }
+
+    /// Follows the redirections of a cluster that is being reshaped.
+    async fn follow(&self, step: &Step, mut answer: Result<Value, Failure>) -> Result<Value> {
+        for _ in 0..REDIRECTIONS {
+            let Err(failure) = &answer else { break };
+            let Some((pool, address, once)) = self.learn(failure) else { break };
+            let node = pool.node(&address)?;
+            answer = match once {
+                Once::No => self.deliver(&node, step).await,
+                // The full text: in a pipeline there is no second try.
+                Once::Yes => node.call_asking(step.in_full()).await,
+            };
+        }
+        answer.map_err(|failure| failure.into_error(During::Request))
+    }
+
+    /// Takes in a failure, and returns where else to ask.
+    pub(crate) fn learn(&self, failure: &Failure) -> Option<(&Pool, Address, Once)> {
+        let Servers::Cluster(cluster) = &self.servers else { return None };
+        let (address, once) = cluster.learn(failure)?;
+        Some((&cluster.pool, address, once))
+    }
+}
+
+impl Step {
+    fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.script.hash)
+    }
+
+    fn in_full(&self) -> Cmd {
+        self.command("EVAL", &self.script.text)
+    }
+
+    fn command(&self, verb: &str, script: &str) -> Cmd {
+        let Names { lock, card, holders, line } = &self.names;
+        let mut command = redis::cmd(verb);
+        command.arg(script).arg(4).arg(lock).arg(card).arg(holders).arg(line).arg(&self.arguments);
+        command
+    }
+}

@@ -1,0 +1,137 @@
+//! Servers that die, freeze, forget, move and are replaced.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
+
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use lock_core::ConnectUrl;
+use lock_core::Engine;
+use lock_core::EngineOptions;
+use lock_core::LockGuard;
+use lock_core::LockOptions;
+use lock_core::LockProvider;
+use lock_redis::DRIVER;
+
+use crate::servers::Cluster;
+use crate::servers::Server;
+use crate::servers::Watched;
+
+async fn connect(url: &str) -> Arc<dyn LockProvider> {
+    let backend = DRIVER.open(ConnectUrl::parse(url).unwrap()).await.unwrap();
+    Arc::new(Engine::new(backend, EngineOptions::default()).unwrap())
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Locks while the store may be in trouble: an outage is not an end.
+async fn lock_by(locks: &Arc<dyn LockProvider>, key: &str, limit: Duration) -> LockGuard {
+    let start = Instant::now();
+    let options = LockOptions::new().ttl(seconds(2)).wait(seconds(2));
+    loop {
+        match locks.lock(key, &options).await {
+            Ok(guard) => return guard,
+            Err(error) => assert!(start.elapsed() < limit, "{:?}: {error}", start.elapsed()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_forgot_everything_gives_higher_fences() {
+    let mut server = Server::start(&["--save", "", "--appendonly", "no"]);
+    let locks = connect(&server.url()).await;
+    let before = locks.lock("a", &LockOptions::new().ttl(seconds(2))).await.unwrap();
+    server.kill();
+    server.restart();
+    let after = lock_by(&connect(&server.url()).await, "a", seconds(5)).await;
+    assert!(after.fence() > before.fence());
+    tokio::time::timeout(seconds(3), before.lost()).await.unwrap();
+    assert!(after.is_valid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_server_costs_the_lock_at_its_deadline_and_no_later() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await;
+    let held = locks.lock("a", &LockOptions::new().ttl(seconds(1))).await.unwrap();
+    server.freeze();
+    let start = Instant::now();
+    tokio::time::timeout(seconds(3), held.lost()).await.unwrap();
+    assert!(start.elapsed() <= seconds(1) + Duration::from_millis(300), "{:?}", start.elapsed());
+    server.thaw();
+    lock_by(&locks, "a", seconds(5)).await.unlock().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_the_server_counts_against_the_lease() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await;
+    server.command("CLIENT PAUSE 700 WRITE");
+    let held = locks.lock("a", &LockOptions::new().ttl(seconds(2))).await.unwrap();
+    assert!(held.valid_for() < Duration::from_millis(1_400), "{:?}", held.valid_for());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_primary_that_sentinels_name_next_is_found() {
+    let mut watched = Watched::start();
+    let locks = connect(&watched.url()).await;
+    let before = locks.lock("a", &LockOptions::new().ttl(seconds(2))).await.unwrap();
+    watched.servers[0].kill();
+    tokio::time::timeout(seconds(4), before.lost()).await.unwrap();
+    let after = lock_by(&locks, "a", seconds(20)).await;
+    assert!(after.fence() > before.fence());
+    after.unlock().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_replica_that_takes_over_a_shard_is_found() {
+    let mut cluster = Cluster::start();
+    let locks = connect(&cluster.url()).await;
+    let keys: Vec<_> = (0..12).map(|n| format!("key:{n}")).collect();
+    let mut before = Vec::new();
+    for key in &keys {
+        before.push(locks.lock(key, &LockOptions::new().ttl(seconds(2))).await.unwrap());
+    }
+    cluster.servers[0].kill();
+    for (key, before) in keys.iter().zip(before) {
+        let fence = before.fence();
+        drop(before);
+        let after = lock_by(&locks, key, seconds(20)).await;
+        assert!(after.fence() > fence, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_takes_its_locks_along() {
+    let cluster = Cluster::start();
+    let locks = connect(&cluster.url()).await;
+    let options = LockOptions::new().ttl(seconds(3));
+    let keys: Vec<_> = (0..30).map(|n| format!("key:{n}")).collect();
+    let mut held = Vec::new();
+    for key in &keys {
+        held.push(locks.lock(key, &options).await.unwrap());
+    }
+    let waiter = locks.clone();
+    let waiting = tokio::spawn(async move {
+        waiter.lock("key:0", &LockOptions::new().wait(seconds(20))).await.unwrap()
+    });
+    let moving = tokio::task::spawn_blocking(move || {
+        cluster.reshard(0, 1, 3000);
+        cluster
+    });
+    let _cluster = moving.await.unwrap();
+    tokio::time::sleep(seconds(3)).await;
+    for guard in &held {
+        assert!(guard.is_valid(), "{}", guard.key());
+    }
+    let fence = held[0].fence();
+    for guard in held {
+        guard.unlock().await.unwrap();
+    }
+    assert!(waiting.await.unwrap().fence() > fence);
+}

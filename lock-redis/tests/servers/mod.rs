@@ -1,0 +1,253 @@
+//! Real servers on free ports of this host, each in a folder of its own, that tests can hurt.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a server that does not start must end the test")]
+
+use std::fs;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+
+/// One server; it ends when this is dropped.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    arguments: Vec<String>,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a server that saves nothing.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(None, arguments)
+    }
+
+    fn start_with(file: Option<&str>, arguments: &[&str]) -> Self {
+        let port = free_port();
+        let folder = std::env::temp_dir().join(format!("lock-redis-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut all = Vec::new();
+        if let Some(file) = file {
+            fs::write(folder.join("conf"), file).unwrap();
+            all.push("conf".to_owned());
+        }
+        all.extend(["--port", &port.to_string(), "--bind", "127.0.0.1"].map(str::to_owned));
+        all.extend(arguments.iter().map(|&it| it.to_owned()));
+        let child = spawn(&all, &folder);
+        let server = Self { port, arguments: all, folder, child };
+        server.await_ready();
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it anew on the same port and folder.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.arguments, &self.folder);
+        self.await_ready();
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Sends one command on a connection of its own and returns the raw reply.
+    pub(crate) fn command(&self, command: &str) -> String {
+        ask(self.port, command).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn await_ready(&self) {
+        until("a server that answers", || {
+            ask(self.port, "PING").is_ok_and(|answer| answer.contains("PONG"))
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A cluster of three primaries, each with a replica.
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let arguments = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "1000",
+            "--repl-diskless-sync-delay",
+            "0",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ];
+        let servers: Vec<_> = (0..6).map(|_| Server::start(&arguments)).collect();
+        let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port));
+        let output = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let cluster = Self { servers };
+        until("a cluster that serves all slots", || {
+            let serves =
+                |server: &Server| server.command("CLUSTER INFO").contains("cluster_state:ok");
+            cluster.servers.iter().all(serves)
+        });
+        // A replica that has not caught up yet cannot take over.
+        until("replicas that have caught up", || {
+            let link = ["state=online", "master_link_status:up"];
+            let is_linked = |info: String| link.iter().any(|state| info.contains(state));
+            cluster.servers.iter().all(|server| is_linked(server.command("INFO replication")))
+        });
+        cluster
+    }
+
+    /// Moves `slots` slots from one primary to another, with what they hold.
+    pub(crate) fn reshard(&self, from: usize, to: usize, slots: u32) {
+        let id = |server: &Server| {
+            let answer = server.command("CLUSTER MYID");
+            answer.lines().nth(1).unwrap().to_owned()
+        };
+        let output = Command::new("redis-cli")
+            .args(["--cluster", "reshard", &format!("127.0.0.1:{}", self.servers[from].port)])
+            .args(["--cluster-from", &id(&self.servers[from])])
+            .args(["--cluster-to", &id(&self.servers[to])])
+            .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let hosts: Vec<_> = self
+            .servers
+            .iter()
+            .take(3)
+            .map(|server| format!("127.0.0.1:{}", server.port))
+            .collect();
+        format!("redis+cluster://{}", hosts.join(","))
+    }
+}
+
+/// A primary, a replica, and three sentinels that watch them.
+pub(crate) struct Watched {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) sentinels: Vec<Server>,
+}
+
+impl Watched {
+    pub(crate) fn start() -> Self {
+        let primary = Server::start(&["--save", "", "--appendonly", "no"]);
+        let port = primary.port.to_string();
+        let replica =
+            Server::start(&["--save", "", "--appendonly", "no", "--replicaof", "127.0.0.1", &port]);
+        until("a replica that is connected", || {
+            primary.command("INFO replication").contains("state=online")
+        });
+        let file = format!(
+            "sentinel monitor locks 127.0.0.1 {port} 2\n\
+             sentinel down-after-milliseconds locks 1000\n\
+             sentinel failover-timeout locks 5000\n"
+        );
+        let sentinels: Vec<_> =
+            (0..3).map(|_| Server::start_with(Some(&file), &["--sentinel"])).collect();
+        until("sentinels that know each other", || {
+            sentinels.iter().all(|sentinel| {
+                let known = sentinel.command("SENTINEL MASTER locks");
+                known.contains("num-other-sentinels\r\n$1\r\n2")
+                    && known.contains("num-slaves\r\n$1\r\n1")
+            })
+        });
+        Self { servers: vec![primary, replica], sentinels }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let hosts: Vec<_> =
+            self.sentinels.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        format!("redis+sentinel://{}/locks", hosts.join(","))
+    }
+}
+
+fn spawn(arguments: &[String], folder: &Path) -> Child {
+    let log = fs::File::create(folder.join("log")).unwrap();
+    Command::new("redis-server")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|failure| panic!("redis-server cannot be started: {failure}"))
+}
+
+fn ask(port: u16, command: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(format!("{command}\r\n").as_bytes())?;
+    // The server answers what it has, then closes.
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A cluster's bus listens 10,000 above.
+fn free_port() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let bus = port.checked_add(10_000);
+        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
+            return port;
+        }
+    }
+}
+
+/// Waits for what has to come.
+pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !test() {
+        assert!(start.elapsed() < Duration::from_secs(30), "no {what} within 30 s");
+        sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,169 @@
+//! What goes over the wire, and how other clients see it.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
+
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lock_core::ConnectUrl;
+use lock_core::Engine;
+use lock_core::EngineOptions;
+use lock_core::ErrorKind;
+use lock_core::LockOptions;
+use lock_core::LockProvider;
+use lock_core::Mode;
+use lock_redis::DRIVER;
+
+use crate::servers::Server;
+
+async fn connect(url: &str) -> lock_core::Result<Arc<dyn LockProvider>> {
+    let backend = DRIVER.open(ConnectUrl::parse(url)?).await?;
+    Ok(Arc::new(Engine::new(backend, EngineOptions::default())?))
+}
+
+/// Returns the commands that the server gets while `work` runs, scripts by their keys.
+async fn commands(server: &Server, work: impl Future<Output = ()>) -> Vec<String> {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut heard = client.get_async_monitor().await.unwrap().into_on_message::<String>();
+    work.await;
+    server.command("ECHO end-of-work");
+    let mut commands = Vec::new();
+    while let Some(line) = heard.next().await {
+        if line.contains("end-of-work") {
+            return commands;
+        }
+        // What a script does is marked `lua`.
+        if !line.contains(" lua] ") {
+            commands.push(line);
+        }
+    }
+    commands
+}
+
+#[tokio::test]
+async fn a_free_key_costs_one_command_to_lock_and_one_to_unlock() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await.unwrap();
+    // The first time the scripts are sent in full.
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    let heard = commands(&server, async {
+        locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    });
+    let heard = heard.await;
+    assert_eq!(heard.len(), 2, "{heard:#?}");
+    assert!(heard.iter().all(|line| line.contains("\"EVALSHA\"")), "{heard:#?}");
+}
+
+#[tokio::test]
+async fn an_exclusive_lock_is_a_string_that_any_client_respects() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await.unwrap();
+    let held = locks.lock("order:1", &LockOptions::new()).await.unwrap();
+    assert!(server.command("SET order:1 mine NX PX 5000").starts_with("$-1"));
+    assert!(server.command("TYPE order:1").contains("string"));
+    let left: i64 = server.command("PTTL order:1").trim_start_matches(':').trim().parse().unwrap();
+    assert!((1..=30_000).contains(&left), "{left}");
+    held.unlock().await.unwrap();
+    assert!(server.command("GET order:1").starts_with("$-1"));
+    assert!(server.command("SET order:1 mine NX PX 5000").contains("OK"));
+}
+
+#[tokio::test]
+async fn a_foreign_lock_is_respected_shown_and_waited_for() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await.unwrap();
+    assert!(server.command("SET order:1 theirs NX PX 400").contains("OK"));
+    for mode in ["exclusive", "shared", "permits:2"] {
+        let options = LockOptions::new().mode(mode.parse::<Mode>().unwrap());
+        let refused = locks.try_lock("order:1", &options).await.unwrap();
+        assert!(refused.acquired().is_none(), "{mode}");
+    }
+    let status = locks.status("order:1").await.unwrap();
+    assert_eq!(status.holders.len(), 1);
+    assert_eq!(status.holders[0].owner, None);
+    let wait = LockOptions::new().wait(Duration::from_secs(5));
+    locks.lock("order:1", &wait).await.unwrap().unlock().await.unwrap();
+}
+
+#[tokio::test]
+async fn readers_and_permits_keep_a_foreign_client_out() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await.unwrap();
+    for mode in ["shared", "permits:2"] {
+        let options = LockOptions::new().mode(mode.parse::<Mode>().unwrap());
+        let first = locks.lock("a", &options).await.unwrap();
+        let second = locks.lock("a", &options).await.unwrap();
+        first.unlock().await.unwrap();
+        assert!(server.command("SET a mine NX PX 5000").starts_with("$-1"), "{mode}");
+        second.unlock().await.unwrap();
+        assert!(server.command("GET a").starts_with("$-1"), "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_deletes_is_lost_by_its_holder_only() {
+    let server = Server::start(&[]);
+    let (one, two) = (connect(&server.url()).await.unwrap(), connect(&server.url()).await.unwrap());
+    let options = LockOptions::new().ttl(Duration::from_millis(900));
+    for mode in ["exclusive", "shared"] {
+        let options = options.clone().mode(mode.parse::<Mode>().unwrap());
+        let lost = one.lock("a", &options).await.unwrap();
+        server.command("DEL a");
+        let held = two.lock("a", &LockOptions::new()).await.unwrap();
+        assert!(held.fence() > lost.fence());
+        tokio::time::timeout(Duration::from_secs(2), lost.lost()).await.unwrap();
+        assert_eq!(lost.unlock().await.unwrap_err().kind(), ErrorKind::Lost);
+        assert!(held.is_valid());
+        held.unlock().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_sent_again() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await.unwrap();
+    for _ in 0..3 {
+        let held = locks.lock("a", &LockOptions::new()).await.unwrap();
+        server.command("SCRIPT FLUSH");
+        held.extend(Duration::from_secs(20)).await.unwrap();
+        server.command("SCRIPT FLUSH");
+        held.unlock().await.unwrap();
+        server.command("SCRIPT FLUSH");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_would_drop_locks_is_refused() {
+    let server = Server::start(&["--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"]);
+    let error = connect(&server.url()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("noeviction"), "{error}");
+    connect(&format!("{}?unsafe_eviction=allow", server.url())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_is_refused() {
+    let server = Server::start(&[]);
+    let port = server.port.to_string();
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
+    let error = connect(&replica.url()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("replica"), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_and_never_shown() {
+    let server = Server::start(&["--requirepass", "s3cret"]);
+    let address = format!("127.0.0.1:{}", server.port);
+    let none = connect(&format!("redis://{address}")).await.unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::Config, "{none}");
+    let wrong = connect(&format!("redis://:hunter2@{address}")).await.unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Config, "{wrong}");
+    assert!(!format!("{wrong} {wrong:?}").contains("hunter2"));
+    let locks = connect(&format!("redis://:s3cret@{address}")).await.unwrap();
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    assert!(!format!("{locks:?}").contains("s3cret"));
+}

@@ -1,0 +1,141 @@
+//! One attempt: the short way for an exclusive claim that meets nobody, the long way for the rest.
+
+use lock_core::Attempt;
+use lock_core::Claim;
+use lock_core::Fence;
+use lock_core::Lease;
+use lock_core::Mode;
+use lock_core::Result;
+use rusqlite::params;
+
+use super::Store;
+use crate::boot::Moment;
+use crate::scene::Scene;
+use crate::scene::Verdict;
+use crate::scene::no_higher_fence;
+use crate::scene::stored;
+
+/// An attempt on its way.
+struct Try<'a> {
+    claim: &'a Claim,
+    lease: Lease,
+    /// Read once and before any wait for the write lock: late, it makes nobody dead who is not.
+    at: Moment,
+}
+
+impl Store {
+    /// Tries to acquire. A free key takes one statement, and so does a repeat; a refusal reads the key with
+    /// a second one, and all else is decided in a transaction.
+    pub(crate) fn attempt(&self, claim: &Claim, lease: Lease) -> Result<Attempt> {
+        let this = Try { claim, lease, at: self.boot.moment() };
+        if claim.mode == Mode::Exclusive {
+            let floor = claim.fence_floor.map_or(0, stored);
+            if let Some(fence) = self.take(&self.sql.attempt, &this, floor)? {
+                return Ok(Attempt::Acquired { fence, lease });
+            }
+        }
+        if let Verdict::Refuse { answer, stands: false } = self.scene(&this)?.judge(claim)? {
+            return Ok(answer);
+        }
+        self.atomically(|| self.settle(&this))
+    }
+
+    /// Decides by what the key is like inside the transaction.
+    fn settle(&self, this: &Try<'_>) -> Result<Attempt> {
+        let scene = self.scene(this)?;
+        let verdict = scene.judge(this.claim)?;
+        if scene.has_dead {
+            let (at, key) = (&this.at, this.claim.key.as_str());
+            self.execute(&self.sql.bury, params![at.boot, at.now, at.booted, key])?;
+        }
+        let fence = match verdict {
+            Verdict::Holds(fence) => self.grant_again(this, fence)?,
+            Verdict::Serve { from_line } => self.grant(this, &scene, from_line)?,
+            Verdict::Refuse { answer, stands } => {
+                if stands {
+                    self.write_claim(this, None)?;
+                }
+                return Ok(answer);
+            }
+        };
+        Ok(Attempt::Acquired { fence, lease: this.lease })
+    }
+
+    fn grant(&self, this: &Try<'_>, scene: &Scene, from_line: bool) -> Result<Fence> {
+        let claim = this.claim;
+        let floor = scene.floor(claim)?;
+        if claim.mode == Mode::Exclusive {
+            self.execute(
+                &self.sql.drop_claim,
+                params![claim.key.as_str(), claim.token.to_string()],
+            )?;
+            let fence = self.take(&self.sql.take, this, floor)?;
+            return fence.ok_or_else(|| no_higher_fence(&claim.key));
+        }
+        let fence = self.draw(this, floor)?;
+        self.write_claim(this, Some(fence))?;
+        if from_line {
+            // The line may have been all that kept others back.
+            self.freed.set(true);
+        }
+        Ok(fence)
+    }
+
+    /// Re-arms the lease of a claim that holds, and raises its fence to a floor.
+    fn grant_again(&self, this: &Try<'_>, fence: Fence) -> Result<Fence> {
+        let claim = this.claim;
+        let floor = claim.fence_floor.unwrap_or(fence);
+        if claim.mode == Mode::Exclusive {
+            let fence = self.take(&self.sql.take, this, stored(floor))?;
+            return fence.ok_or_else(|| no_higher_fence(&claim.key));
+        }
+        let fence = fence.max(floor);
+        self.execute(&self.sql.raise, params![claim.key.as_str(), stored(fence)])?;
+        self.write_claim(this, Some(fence))?;
+        Ok(fence)
+    }
+
+    /// Takes the key exclusively by `sql`, or does nothing.
+    fn take(&self, sql: &str, this: &Try<'_>, floor: i64) -> Result<Option<Fence>> {
+        let Try { claim, at, .. } = this;
+        let values = params![
+            at.boot,
+            at.now,
+            at.booted,
+            claim.key.as_str(),
+            claim.token.to_string(),
+            claim.owner.as_str(),
+            claim.mode.to_string(),
+            self.boot.host_nanos_after(this.lease.since, this.lease.ttl),
+            floor,
+        ];
+        self.query(sql, values, |row| row.get(0))?.map(read_fence).transpose()
+    }
+
+    fn draw(&self, this: &Try<'_>, floor: i64) -> Result<Fence> {
+        let Try { claim, at, .. } = this;
+        let (key, mode) = (claim.key.as_str(), claim.mode.to_string());
+        let values = params![at.boot, at.now, at.booted, key, claim.owner.as_str(), mode, floor];
+        let fence = self.query(&self.sql.draw, values, |row| row.get(0))?;
+        fence.map_or_else(|| Err(no_higher_fence(&claim.key)), read_fence)
+    }
+
+    /// Writes the claim to the second table: as a holder, or without a fence as one in line.
+    fn write_claim(&self, this: &Try<'_>, fence: Option<Fence>) -> Result<()> {
+        let Try { claim, lease, at } = this;
+        let ttl = if fence.is_some() { lease.ttl } else { claim.place_ttl() };
+        let end = self.boot.host_nanos_after(lease.since, ttl);
+        let (key, token) = (claim.key.as_str(), claim.token.to_string());
+        let (owner, mode) = (claim.owner.as_str(), claim.mode.to_string());
+        let values = params![at.boot, key, token, fence.map(stored), owner, mode, end];
+        self.execute(&self.sql.claim, values).map(drop)
+    }
+
+    fn scene(&self, this: &Try<'_>) -> Result<Scene> {
+        Scene::of(&self.look(std::slice::from_ref(&this.claim.key))?, &this.at)
+    }
+}
+
+fn read_fence(stored: i64) -> Result<Fence> {
+    Fence::new(u64::try_from(stored).unwrap_or(0))
+}

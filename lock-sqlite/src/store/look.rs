@@ -1,0 +1,94 @@
+//! What can be told without writing: each look is one SELECT, so one moment of the store.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use lock_core::Claim;
+use lock_core::Cursor;
+use lock_core::KeyState;
+use lock_core::LockKey;
+use lock_core::Page;
+use lock_core::Peek;
+use lock_core::Result;
+use rusqlite::params;
+use rusqlite::types::Value;
+
+use super::Store;
+use crate::boot::Moment;
+use crate::row::Row;
+use crate::scene::Scene;
+
+impl Store {
+    /// Tells each of the waiters whether an attempt would be served. One whose key makes no sense is
+    /// told to try, so that its own attempt says why and the others go on.
+    pub(crate) fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+        let keys: Vec<LockKey> = claims.iter().map(|claim| claim.key.clone()).collect();
+        let scenes = self.scenes(&keys, &self.boot.moment())?;
+        let peek = |claim: &Claim| match scenes.get(claim.key.as_str()) {
+            Some(Ok(scene)) => scene.peek(claim),
+            Some(Err(_)) | None => Peek::Free,
+        };
+        Ok(claims.iter().map(peek).collect())
+    }
+
+    pub(crate) fn inspect(&self, key: &LockKey) -> Result<KeyState> {
+        let rows = self.look(std::slice::from_ref(key))?;
+        Ok(Scene::of(&rows, &self.boot.moment())?.state(key.as_str()))
+    }
+
+    pub(crate) fn list(&self, prefix: &str, after: Option<&Cursor>, limit: usize) -> Result<Page> {
+        let at = self.boot.moment();
+        let limit = limit.max(1);
+        let after = after.map_or("", |cursor| cursor.0.as_str());
+        let keys = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let end = end_of(prefix);
+        let values = params![at.boot, at.now, at.booted, prefix, after, end, keys];
+        let rows = self.rows(&self.sql.list, values)?;
+        let by_key = by_key(&rows);
+        let state =
+            |(key, rows): (&&str, &Vec<&Row>)| Ok(Scene::of(rows.iter().copied(), &at)?.state(key));
+        let items = by_key.iter().take(limit).map(state).collect::<Result<Vec<_>>>()?;
+        let more = (by_key.len() > limit).then(|| items.last().map(|last| last.key.clone()));
+        Ok(Page { items, next: more.flatten().map(Cursor) })
+    }
+
+    /// Reads some keys; those without a trace are left out.
+    pub(super) fn scenes(
+        &self,
+        keys: &[LockKey],
+        at: &Moment,
+    ) -> Result<HashMap<String, Result<Scene>>> {
+        let rows = self.look(keys)?;
+        let scene = |(key, rows): (&str, Vec<&Row>)| (key.to_owned(), Scene::of(rows, at));
+        Ok(by_key(&rows).into_iter().map(scene).collect())
+    }
+
+    pub(super) fn look(&self, keys: &[LockKey]) -> Result<Vec<Row>> {
+        let text = |key: &LockKey| Value::Text(key.as_str().to_owned());
+        let keys: Rc<Vec<Value>> = Rc::new(keys.iter().map(text).collect());
+        self.rows(&self.sql.look, [keys])
+    }
+}
+
+fn by_key(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
+    let mut by_key = BTreeMap::<_, Vec<_>>::new();
+    for row in rows {
+        by_key.entry(row.key.as_str()).or_default().push(row);
+    }
+    by_key
+}
+
+/// Returns the first text after all that begin with `prefix`, if there is one: the order of UTF-8
+/// is the order of code points.
+fn end_of(prefix: &str) -> Option<String> {
+    let mut chars: Vec<char> = prefix.chars().collect();
+    while let Some(last) = chars.pop() {
+        let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+        if let Some(next) = next {
+            chars.push(next);
+            return Some(chars.into_iter().collect());
+        }
+    }
+    None
+}
