@@ -13,12 +13,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use lock_core::Backend as _;
 use lock_core::Clock;
 use lock_core::Engine;
 use lock_core::EngineOptions;
 use lock_core::ErrorKind;
 use lock_core::Eviction;
+use lock_core::KeyState;
 use lock_core::LockGuard;
+use lock_core::LockKey;
 use lock_core::LockOptions;
 use lock_core::LockProvider as _;
 use lock_core::ManualClock;
@@ -59,7 +62,7 @@ impl Place {
             false => Memory::new(&self.store),
         };
         let options = EngineOptions::new().ttl(TTL).clock(self.hand.clock());
-        Engine::new(Arc::new(memory), options).unwrap()
+        Engine::new(Arc::new(memory), options).expect("good options")
     }
 
     /// Whether anybody holds the key or stands in line for it.
@@ -68,9 +71,9 @@ impl Place {
         state.is_locked() || state.waiting > 0
     }
 
-    fn look(&self) -> lock_core::KeyState {
-        let key = lock_core::LockKey::new("k").unwrap();
-        block_on(lock_core::Backend::inspect(&Memory::new(&self.store), &key)).unwrap()
+    fn look(&self) -> KeyState {
+        let key = LockKey::new("k").expect("a good key");
+        block_on(Memory::new(&self.store).inspect(&key)).expect("memory answers")
     }
 }
 
@@ -345,7 +348,7 @@ fn an_eviction_meets_a_lock_that_is_being_opened() {
 fn an_eviction_is_told_to_who_holds() {
     interleave(4000, |place| {
         let (engine, operator) = (place.engine(), place.engine());
-        let guard = block_on(lock(engine.clone(), forever())).unwrap();
+        let guard = block_on(lock(engine, forever())).unwrap();
         let evictor =
             start(async move { operator.force_unlock("k", Eviction::LockOnly).await.unwrap() });
         // Without a hint nobody would tell: time stands still.

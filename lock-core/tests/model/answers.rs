@@ -6,6 +6,7 @@ use lock_core::BootInstant;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::LockGuard;
+use lock_core::Mode;
 use lock_core::drift;
 
 use super::call::Call;
@@ -59,7 +60,7 @@ impl Ledger {
             return Expected::Refused;
         }
         // Readers do not overtake a writer that waits without a place in line.
-        let exclusive = asked.mode == lock_core::Mode::Exclusive;
+        let exclusive = asked.mode == Mode::Exclusive;
         let alone = !calls.iter().any(|call| call.waits_for(key));
         if exclusive || alone { Expected::Taken } else { Expected::Open }
     }
@@ -83,7 +84,7 @@ impl Ledger {
         if let Some(known) = known {
             let hold = &mut self.holds[known];
             let same = (hold.site, hold.asked.owner) == (call.site, asked.owner);
-            let entered = matches!(expected, Expected::Open | Expected::Enter(_));
+            let entered = matches!(expected, Expected::Open | Expected::Enter(_)) || call.blended;
             if !same || !entered || asked.owner.is_none() || hold.asked.mode != asked.mode {
                 return Err(format!("G8: got into fence {fence}, expected {expected:?}"));
             }
@@ -135,7 +136,10 @@ impl Ledger {
     fn check_order(&self, call: &Call, key: usize, asked: &Asked, calls: &[Call]) -> Check {
         for other in calls.iter().filter(|other| other.number < call.number) {
             let calm = self.is_calm(other.site, other.began) && self.is_calm(call.site, call.began);
-            if !calm || other.disturbed || call.disturbed || !other.waits_for(key) {
+            // Where there is room for both, who hears of it first is first.
+            let beside = |mode| mode == asked.mode && mode != Mode::Exclusive;
+            let beside = other.lock().is_some_and(|(_, asked, _)| beside(asked.mode));
+            if !calm || beside || other.disturbed || call.disturbed || !other.waits_for(key) {
                 continue;
             }
             let local = |it: &Call| {
@@ -228,7 +232,8 @@ impl Ledger {
     ) -> Check {
         let What::Unlock { hold, last, valid } = call.what else { unreachable!() };
         let hold = &self.holds[hold];
-        let lingers = at < hold.min_end();
+        // What is shortened too late, by a slow request, stays for as long as was left when it was sent.
+        let lingers = call.began < hold.min_end();
         let calm = self.is_calm(call.site, call.began);
         let has = |truth: &Truth| truth.key(hold.key).find(hold.fence).is_some();
         let right = match outcome {

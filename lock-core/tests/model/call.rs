@@ -46,7 +46,7 @@ pub(crate) enum What {
     Look { key: usize },
     Force { key: usize, session: bool },
     Cleanup,
-    Shutdown { timeout: u64 },
+    Shutdown { timeout: u64, first: bool },
 }
 
 /// What the reference says that a lock call has to come to, whatever the rest does.

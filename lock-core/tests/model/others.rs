@@ -214,13 +214,15 @@ impl Ledger {
         call: &Call,
         at: BootInstant,
         outcome: &LockResult<()>,
-        (timeout, truth): (u64, &Truth),
+        truth: &Truth,
     ) -> Check {
+        let What::Shutdown { timeout, first } = call.what else { unreachable!() };
         let calm = self.is_calm(call.site, call.began);
         let lingers = |min: BootInstant| self.session && min > call.began;
         let lingers = self.holds.iter().any(|it| it.site == call.site && lingers(it.min_end()));
         let right = match outcome {
-            Ok(()) => !self.leaves_something(call.site, at, truth),
+            // A second one finds nothing to wait for, whatever the first has given up.
+            Ok(()) => !first || !self.leaves_something(call.site, at, truth),
             // Without any time there is none for releases either.
             Err(error) => !calm || (lingers || timeout == 0) && error.kind() == ErrorKind::Timeout,
         };

@@ -18,7 +18,9 @@ impl Ledger {
     /// Checks that nobody believes in more than the store has promised. True at every instant, also
     /// before anything could run.
     pub(crate) fn check_claims(&self, truth: &Truth) -> Check {
-        for hold in self.holds.iter().filter(|hold| hold.robbed.is_none() && hold.view.is_valid()) {
+        let claims =
+            |hold: &&Hold| hold.is_guarded() && hold.robbed.is_none() && hold.view.is_valid();
+        for hold in self.holds.iter().filter(claims) {
             let Some(holding) = truth.key(hold.key).find(hold.fence) else {
                 return Err(format!("G1: fence {} says it is valid, not so the store", hold.fence));
             };

@@ -225,9 +225,9 @@ impl World {
     }
 
     fn shutdown(&mut self, site: usize, timeout: u64) {
-        self.ledger.sites[site].closed = true;
+        let first = !std::mem::replace(&mut self.ledger.sites[site].closed, true);
         let engine = self.sites[site].engine.clone();
-        self.start(site, What::Shutdown { timeout }, Polls::All, async move {
+        self.start(site, What::Shutdown { timeout, first }, Polls::All, async move {
             Outcome::Done(engine.shutdown(ms(timeout)).await)
         });
     }

@@ -194,9 +194,7 @@ impl World {
             Outcome::Done(done) => match call.what {
                 What::Unlock { .. } => self.ledger.unlocked(call, at, &done, truth),
                 What::Extend { .. } => self.ledger.extended(call, (at, now), &done),
-                What::Shutdown { timeout } => {
-                    self.ledger.shut_down(call, at, &done, (timeout, truth))
-                }
+                What::Shutdown { .. } => self.ledger.shut_down(call, at, &done, truth),
                 _ => self.ledger.released(call, at, &done, truth),
             },
             Outcome::Renewed(renewed) => self.ledger.renewed(call, (at, now), &renewed, truth),
