@@ -121,7 +121,10 @@ mod tests {
     fn only_what_there_is_can_be_gone_without() {
         check_names(&["etcd".to_owned()]).unwrap();
         let failure = check_names(&["etdc".to_owned()]).unwrap_err();
-        assert_eq!(failure.to_string(), "--without etdc: there is only protoc, redis, postgres, etcd");
+        assert_eq!(
+            failure.to_string(),
+            "--without etdc: there is only protoc, redis, postgres, etcd"
+        );
     }
 
     #[test]
