@@ -23,7 +23,8 @@ pub(crate) struct Options {
     /// Install what is missing (Debian or Ubuntu, as root or by sudo)
     #[arg(long)]
     pub(crate) install: bool,
-    /// Run the long tests too: properties on many more inputs
+    /// Run the long tests too: properties on many more inputs, whole minutes of contending processes,
+    /// stores of several nodes
     #[arg(long)]
     full: bool,
     /// Go without this server; may be repeated
