@@ -14,6 +14,7 @@ pub(crate) struct Facts {
     pub(crate) maxmemory_policy: String,
     pub(crate) uptime_seconds: u64,
     pub(crate) run_id: String,
+    pub(crate) mode: String,
 }
 
 impl Facts {
@@ -27,6 +28,7 @@ impl Facts {
                 "maxmemory" => facts.maxmemory = value.parse().unwrap_or(0),
                 "maxmemory_policy" => facts.maxmemory_policy = value.to_owned(),
                 "uptime_in_seconds" => facts.uptime_seconds = value.parse().unwrap_or(0),
+                "redis_mode" => facts.mode = value.to_owned(),
                 "run_id" => facts.run_id = value.to_owned(),
                 _ => {}
             }
@@ -36,6 +38,10 @@ impl Facts {
 
     /// Refuses a server that would break the promise silently.
     pub(crate) fn check(&self, allows_eviction: bool) -> Result<()> {
+        if self.mode == "sentinel" {
+            let message = "this is a sentinel: write redis+sentinel://HOSTS/SERVICE";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         if self.role == "slave" {
             // It may be promoted yet, or another may be asked.
             let message = "this server is a replica: name the primary, or use redis+sentinel://";
@@ -56,6 +62,15 @@ impl Facts {
             return Err(Error::new(ErrorKind::Config, message));
         }
         Ok(())
+    }
+
+    /// Refuses one server of a cluster, which has only some of the keys.
+    pub(crate) fn check_alone(&self) -> Result<()> {
+        if self.mode != "cluster" {
+            return Ok(());
+        }
+        let message = "the server is one of a cluster: write redis+cluster:// instead of redis://";
+        Err(Error::new(ErrorKind::Config, message))
     }
 
     /// Whether pushes can stay within a shard.

@@ -21,6 +21,7 @@ use crate::server::Address;
 use crate::server::Limits;
 use crate::server::Login;
 use crate::server::Tls;
+use crate::tls;
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -129,7 +130,7 @@ fn login(url: &ConnectUrl, database: i64) -> Result<Login> {
         user: user.filter(|user| !user.is_empty()).map(str::to_owned),
         password: password.map(str::to_owned),
         database,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
@@ -138,19 +139,18 @@ fn sentinel_login(url: &ConnectUrl) -> Result<Login> {
         user: url.text("sentinel_user").map(str::to_owned),
         password: url.text("sentinel_password").map(str::to_owned),
         database: 0,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
-fn tls(url: &ConnectUrl) -> Result<Option<Tls>> {
+fn encryption(url: &ConnectUrl) -> Result<Option<Tls>> {
     let wanted = match url.scheme() {
-        "rediss" => true,
-        "redis" => {
-            if url.text("tls").is_some() {
-                return Err(config("write rediss:// instead of a query key tls"));
-            }
-            false
+        "redis" | "rediss" if url.text("tls").is_some() => {
+            let hint = "leave out query key \"tls\": rediss:// encrypts, and redis:// does not";
+            return Err(config(hint));
         }
+        "rediss" => true,
+        "redis" => false,
         _ => url.flag("tls")?.unwrap_or(false),
     };
     let file = |key: &str| url.text(key).map(|path| read(key, path)).transpose();
@@ -163,11 +163,15 @@ fn tls(url: &ConnectUrl) -> Result<Option<Tls>> {
             )),
         };
     }
+    if root.as_deref().is_some_and(|pem| !tls::has_certificate(pem)) {
+        return Err(config("the file of query key \"tls_ca\" has no certificate in it (PEM)"));
+    }
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => return Err(config("tls_cert and tls_key go together")),
     };
+    tls::provide();
     Ok(Some(Tls { root, identity }))
 }
 

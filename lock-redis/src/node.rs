@@ -31,9 +31,8 @@ use tokio::runtime::Handle;
 
 use crate::channels::Channels;
 use crate::check::Facts;
-use crate::error::During;
+use crate::connecting;
 use crate::error::Failure;
-use crate::error::classify;
 use crate::error::is_fatal;
 use crate::hints::Hints;
 use crate::reply;
@@ -238,14 +237,15 @@ impl Node {
             .set_connection_timeout(Some(self.0.limits.connect))
             .set_response_timeout(Some(self.0.limits.reply))
             .set_push_sender(hear);
-        let failed = |failure| classify(failure, During::Connect);
+        let failed = |failure| connecting::failed(failure, &self.0.client);
         let made = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = made.map_err(failed)?;
         let mut info = redis::cmd("INFO");
         info.arg("everything");
         let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
         let facts = Facts::read(&reply::info(info.map_err(failed)?)?);
-        facts.check(self.0.allows_eviction)?;
+        let fit = facts.check(self.0.allows_eviction);
+        fit.map_err(|error| connecting::unfit(&error, &self.0.client))?;
         let live = Live { id, connection, facts: Arc::new(facts) };
         *self.lock() = Some(live.clone());
         Ok(live)

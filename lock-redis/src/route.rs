@@ -54,6 +54,9 @@ impl Route {
         let facts = futures_util::future::try_join_all(checks).await;
         let facts = facts.map_err(|failure| failure.into_error(During::Connect))?;
         let is_cluster = matches!(route.servers, Servers::Cluster(_));
+        if !is_cluster {
+            facts.iter().try_for_each(|facts| facts.check_alone())?;
+        }
         if is_cluster && facts.iter().all(|facts| facts.has_sharded_channels()) {
             route.channels = Channels::Sharded;
         }
