@@ -177,7 +177,7 @@ fn encryption(url: &ConnectUrl) -> Result<Option<Tls>> {
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|failure| {
-        config(&format!("the file of query key {key:?} cannot be read")).with_source(failure)
+        config(&format!("the file of query key {key:?} cannot be read: {failure}"))
     })
 }
 

@@ -28,6 +28,7 @@ use redis::aio::ConnectionLike as _;
 use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use crate::channels::Channels;
 use crate::check::Facts;
@@ -218,7 +219,7 @@ impl Node {
         }
         let node = self.clone();
         let made = self.0.runtime.spawn(async move { node.connect().await });
-        Ok(made.await.unwrap_or_else(|_| Err(aborted()))?)
+        Ok(made.await.unwrap_or_else(|failure| Err(unmade(&failure)))?)
     }
 
     async fn connect(&self) -> Result<Live> {
@@ -262,6 +263,15 @@ impl Node {
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The task that makes a connection came to no end.
+fn unmade(failure: &JoinError) -> Error {
+    if !failure.is_panic() {
+        return aborted();
+    }
+    let message = "the runtime cannot connect: build it with enable_all, or write io=thread";
+    Error::new(ErrorKind::Config, message)
 }
 
 fn aborted() -> Error {

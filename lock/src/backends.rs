@@ -13,6 +13,8 @@ pub const DRIVERS: &[Driver] = &[
     lock_memory::DRIVER,
     #[cfg(feature = "sqlite")]
     lock_sqlite::DRIVER,
+    #[cfg(feature = "redis")]
+    lock_redis::DRIVER,
 ];
 
 /// A backend that this or a later version can have.
@@ -29,8 +31,8 @@ pub(crate) const BACKENDS: &[Backend] = &[
     Backend { name: "sqlite", schemes: &["sqlite"], exists: true },
     Backend {
         name: "redis",
-        schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster", "redlock"],
-        exists: false,
+        schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster"],
+        exists: true,
     },
     Backend { name: "mysql", schemes: &["mysql", "mariadb"], exists: false },
     Backend { name: "postgres", schemes: &["postgres", "postgresql"], exists: false },
