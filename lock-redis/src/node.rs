@@ -13,6 +13,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use lock_core::BootInstant;
+use lock_core::Clock;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
@@ -32,10 +34,12 @@ use tokio::task::JoinError;
 
 use crate::channels::Channels;
 use crate::check::Facts;
+use crate::check::Terms;
 use crate::connecting;
 use crate::error::Failure;
 use crate::error::is_fatal;
 use crate::hints::Hints;
+use crate::memory::Memory;
 use crate::reply;
 use crate::server::Address;
 use crate::server::Limits;
@@ -46,16 +50,16 @@ use crate::unattended::Unattended;
 pub(crate) struct Pool {
     pub(crate) limits: Limits,
     login: Login,
-    allows_eviction: bool,
+    terms: Terms,
     /// Where connections live: a caller's runtime may end before its provider does.
     runtime: Handle,
     nodes: Mutex<HashMap<Address, Node>>,
 }
 
 impl Pool {
-    pub(crate) fn new(login: Login, limits: Limits, allows_eviction: bool) -> Self {
+    pub(crate) fn new(login: Login, limits: Limits, terms: Terms) -> Self {
         let nodes = Mutex::default();
-        Self { limits, login, allows_eviction, runtime: Handle::current(), nodes }
+        Self { limits, login, terms, runtime: Handle::current(), nodes }
     }
 
     /// Returns the server at `address`. Nothing is sent before the first call.
@@ -67,16 +71,23 @@ impl Pool {
         let node = Node(Arc::new(Inner {
             client: self.login.client(address)?,
             limits: self.limits,
-            allows_eviction: self.allows_eviction,
+            terms: self.terms,
             runtime: self.runtime.clone(),
             hints: Hints::new(),
             live: Mutex::new(None),
+            memory: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(()),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
         }));
         nodes.insert(address.clone(), node.clone());
         Ok(node)
+    }
+
+    /// Since when all servers that were connected to remember what they granted.
+    pub(crate) fn remembers_since(&self) -> Option<BootInstant> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.values().filter_map(Node::remembers_since).max()
     }
 
     /// Ends all connections.
@@ -93,10 +104,12 @@ pub(crate) struct Node(Arc<Inner>);
 struct Inner {
     client: Client,
     limits: Limits,
-    allows_eviction: bool,
+    terms: Terms,
     runtime: Handle,
     hints: Arc<Hints>,
     live: Mutex<Option<Live>>,
+    /// As of the latest connection.
+    memory: Mutex<Option<Memory>>,
     /// Held while a connection is being made, so that many callers make one.
     connecting: tokio::sync::Mutex<()>,
     /// Held while channels are joined and left.
@@ -124,6 +137,10 @@ impl Node {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.lock().is_some()
+    }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.memory().as_ref().map(|memory| memory.since)
     }
 
     /// Sends one command.
@@ -245,8 +262,11 @@ impl Node {
         info.arg("everything");
         let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
         let facts = Facts::read(&reply::info(info.map_err(failed)?)?);
-        let fit = facts.check(self.0.allows_eviction);
+        let fit = facts.check(self.0.terms);
         fit.map_err(|error| connecting::unfit(&error, &self.0.client))?;
+        // Before anything is asked on the new connection, whose answers are worth as much as this.
+        let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
+        *self.memory() = Some(memory);
         let live = Live { id, connection, facts: Arc::new(facts) };
         *self.lock() = Some(live.clone());
         Ok(live)
@@ -258,6 +278,10 @@ impl Node {
         if gone.is_some() {
             self.0.hints.break_all();
         }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
