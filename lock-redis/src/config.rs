@@ -12,6 +12,7 @@ use lock_core::Result;
 use lock_core::SharedBackend;
 
 use crate::backend::Redis;
+use crate::check::Terms;
 use crate::cluster::Cluster;
 use crate::node::Pool;
 use crate::route::Route;
@@ -21,6 +22,7 @@ use crate::server::Address;
 use crate::server::Limits;
 use crate::server::Login;
 use crate::server::Tls;
+use crate::tls;
 
 pub(crate) const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -95,8 +97,11 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
 
 /// The servers of one URL have all in common but their addresses.
 pub(crate) fn pool(url: &ConnectUrl, database: i64) -> Result<Pool> {
-    let evicts = url.choice("unsafe_eviction", &["allow"])?.is_some();
-    Ok(Pool::new(login(url, database)?, limits(url)?, evicts))
+    let terms = Terms {
+        allows_eviction: url.choice("unsafe_eviction", &["allow"])?.is_some(),
+        clustered: url.scheme() == "redis+cluster",
+    };
+    Ok(Pool::new(login(url, database)?, limits(url)?, terms))
 }
 
 fn limits(url: &ConnectUrl) -> Result<Limits> {
@@ -145,7 +150,7 @@ fn login(url: &ConnectUrl, database: i64) -> Result<Login> {
         user: user.filter(|user| !user.is_empty()).map(str::to_owned),
         password: password.map(str::to_owned),
         database,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
@@ -154,19 +159,18 @@ fn sentinel_login(url: &ConnectUrl) -> Result<Login> {
         user: url.text("sentinel_user").map(str::to_owned),
         password: url.text("sentinel_password").map(str::to_owned),
         database: 0,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
-fn tls(url: &ConnectUrl) -> Result<Option<Tls>> {
+fn encryption(url: &ConnectUrl) -> Result<Option<Tls>> {
     let wanted = match url.scheme() {
-        "rediss" => true,
-        "redis" => {
-            if url.text("tls").is_some() {
-                return Err(config("write rediss:// instead of a query key tls"));
-            }
-            false
+        "redis" | "rediss" if url.text("tls").is_some() => {
+            let hint = "leave out query key \"tls\": rediss:// encrypts, and redis:// does not";
+            return Err(config(hint));
         }
+        "rediss" => true,
+        "redis" => false,
         _ => url.flag("tls")?.unwrap_or(false),
     };
     let file = |key: &str| url.text(key).map(|path| read(key, path)).transpose();
@@ -179,17 +183,21 @@ fn tls(url: &ConnectUrl) -> Result<Option<Tls>> {
             )),
         };
     }
+    if root.as_deref().is_some_and(|pem| !tls::has_certificate(pem)) {
+        return Err(config("the file of query key \"tls_ca\" has no certificate in it (PEM)"));
+    }
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => return Err(config("tls_cert and tls_key go together")),
     };
+    tls::provide();
     Ok(Some(Tls { root, identity }))
 }
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|failure| {
-        config(&format!("the file of query key {key:?} cannot be read")).with_source(failure)
+        config(&format!("the file of query key {key:?} cannot be read: {failure}"))
     })
 }
 

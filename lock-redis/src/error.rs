@@ -82,7 +82,7 @@ fn answer(failure: &RedisError, text: &str) -> Option<Error> {
         return Some(Error::new(ErrorKind::Corrupt, said.split(" script:").next()?.trim()));
     }
     let code = failure.code()?;
-    let (kind, passing, message) = class(code)?;
+    let (kind, passing, message) = misuse(said).or_else(|| class(code))?;
     let error = Error::new(kind, format!("{message} ({code} {said})"));
     Some(if passing { error } else { error.permanent() })
 }
@@ -113,6 +113,24 @@ fn class(code: &str) -> Option<(ErrorKind, bool, &'static str)> {
         "ERR" => (Unavailable, false, "the server refused the command"),
         _ => return None,
     })
+}
+
+/// What the server says to those who take it for another kind of server than it is.
+fn misuse(said: &str) -> Option<(ErrorKind, bool, &'static str)> {
+    let message = match said {
+        _ if said.contains("DB index") => "the server has no database of that number",
+        _ if said.contains("SELECT is not allowed") => {
+            "a cluster has only database 0: write redis+cluster:// without a path"
+        }
+        _ if said.contains("cluster support disabled") => {
+            "the server is no cluster: write redis://"
+        }
+        _ if said.contains("unknown command 'SENTINEL'") => {
+            "the server is no sentinel: write redis://"
+        }
+        _ => return None,
+    };
+    Some((ErrorKind::Config, false, message))
 }
 
 /// There was no answer.

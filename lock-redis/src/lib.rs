@@ -8,6 +8,7 @@ mod channels;
 mod check;
 mod cluster;
 mod config;
+mod connecting;
 mod error;
 mod hints;
 mod keys;
@@ -20,6 +21,7 @@ mod route;
 mod scripts;
 mod sentinel;
 mod server;
+mod tls;
 mod unattended;
 
 pub use backend::Redis;

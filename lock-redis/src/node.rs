@@ -30,12 +30,13 @@ use redis::aio::ConnectionLike as _;
 use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use crate::channels::Channels;
 use crate::check::Facts;
-use crate::error::During;
+use crate::check::Terms;
+use crate::connecting;
 use crate::error::Failure;
-use crate::error::classify;
 use crate::error::is_fatal;
 use crate::hints::Hints;
 use crate::memory::Memory;
@@ -49,16 +50,16 @@ use crate::unattended::Unattended;
 pub(crate) struct Pool {
     pub(crate) limits: Limits,
     login: Login,
-    allows_eviction: bool,
+    terms: Terms,
     /// Where connections live: a caller's runtime may end before its provider does.
     runtime: Handle,
     nodes: Mutex<HashMap<Address, Node>>,
 }
 
 impl Pool {
-    pub(crate) fn new(login: Login, limits: Limits, allows_eviction: bool) -> Self {
+    pub(crate) fn new(login: Login, limits: Limits, terms: Terms) -> Self {
         let nodes = Mutex::default();
-        Self { limits, login, allows_eviction, runtime: Handle::current(), nodes }
+        Self { limits, login, terms, runtime: Handle::current(), nodes }
     }
 
     /// Returns the server at `address`. Nothing is sent before the first call.
@@ -70,7 +71,7 @@ impl Pool {
         let node = Node(Arc::new(Inner {
             client: self.login.client(address)?,
             limits: self.limits,
-            allows_eviction: self.allows_eviction,
+            terms: self.terms,
             runtime: self.runtime.clone(),
             hints: Hints::new(),
             live: Mutex::new(None),
@@ -103,7 +104,7 @@ pub(crate) struct Node(Arc<Inner>);
 struct Inner {
     client: Client,
     limits: Limits,
-    allows_eviction: bool,
+    terms: Terms,
     runtime: Handle,
     hints: Arc<Hints>,
     live: Mutex<Option<Live>>,
@@ -235,7 +236,7 @@ impl Node {
         }
         let node = self.clone();
         let made = self.0.runtime.spawn(async move { node.connect().await });
-        Ok(made.await.unwrap_or_else(|_| Err(aborted()))?)
+        Ok(made.await.unwrap_or_else(|failure| Err(unmade(&failure)))?)
     }
 
     async fn connect(&self) -> Result<Live> {
@@ -254,14 +255,15 @@ impl Node {
             .set_connection_timeout(Some(self.0.limits.connect))
             .set_response_timeout(Some(self.0.limits.reply))
             .set_push_sender(hear);
-        let failed = |failure| classify(failure, During::Connect);
+        let failed = |failure| connecting::failed(failure, &self.0.client);
         let made = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
         let mut connection = made.map_err(failed)?;
         let mut info = redis::cmd("INFO");
         info.arg("everything");
         let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
         let facts = Facts::read(&reply::info(info.map_err(failed)?)?);
-        facts.check(self.0.allows_eviction)?;
+        let fit = facts.check(self.0.terms);
+        fit.map_err(|error| connecting::unfit(&error, &self.0.client))?;
         // Before anything is asked on the new connection, whose answers are worth as much as this.
         let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
         *self.memory() = Some(memory);
@@ -285,6 +287,15 @@ impl Node {
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The task that makes a connection came to no end.
+fn unmade(failure: &JoinError) -> Error {
+    if !failure.is_panic() {
+        return aborted();
+    }
+    let message = "the runtime cannot connect: build it with enable_all, or write io=thread";
+    Error::new(ErrorKind::Config, message)
 }
 
 fn aborted() -> Error {

@@ -117,9 +117,7 @@ impl Found {
     fn add(&mut self, name: String, look: Result<Vec<Arc<Facts>>>) -> Result<()> {
         match look {
             Ok(facts) => facts.iter().try_for_each(|facts| self.add_good(&name, &facts.run_id)),
-            Err(error) if error.kind() == ErrorKind::Config => {
-                Err(config::config(&format!("{name}: {}", error.message())).with_source(error))
-            }
+            Err(error) if error.kind() == ErrorKind::Config => Err(error),
             Err(error) => {
                 self.failures.push((name, error));
                 Ok(())
