@@ -51,7 +51,7 @@ pub(crate) const CONNECT_TIMEOUT: Param =
 pub(crate) const REPLY_TIMEOUT: Param =
     Param { name: "reply_timeout", help: "longest silence before a connection is given up; 5s" };
 pub(crate) const TLS: Param =
-    Param { name: "tls", help: "true: encrypt, where the scheme is not rediss; false" };
+    Param { name: "tls", help: "true: encrypt; for one server write rediss:// instead; false" };
 pub(crate) const TLS_CA: Param =
     Param { name: "tls_ca", help: "file of trusted certificates (PEM); the system's" };
 pub(crate) const TLS_CERT: Param =
@@ -176,11 +176,12 @@ fn encryption(url: &ConnectUrl) -> Result<Option<Tls>> {
     let file = |key: &str| url.text(key).map(|path| read(key, path)).transpose();
     let (root, certificate, key) = (file("tls_ca")?, file("tls_cert")?, file("tls_key")?);
     if !wanted {
+        let instead = if url.scheme() == "redis" { "write rediss://" } else { "add tls=true" };
         return match (root, certificate, key) {
             (None, None, None) => Ok(None),
-            _ => Err(config(
-                "certificates are given, but nothing is encrypted: use rediss:// or tls=true",
-            )),
+            _ => {
+                Err(config(&format!("certificates are given, but nothing is encrypted: {instead}")))
+            }
         };
     }
     if root.as_deref().is_some_and(|pem| !tls::has_certificate(pem)) {

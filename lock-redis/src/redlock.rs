@@ -129,8 +129,9 @@ impl Found {
     fn add_good(&mut self, name: &str, run_id: &str) -> Result<()> {
         let same = |(_, other): &&(String, String)| other == run_id && !run_id.is_empty();
         if let Some((other, _)) = self.good.iter().find(same) {
+            let (one, two) = (name.min(other), name.max(other));
             return Err(config::config(&format!(
-                "{other} and {name} are one and the same server: a quorum needs independent ones"
+                "{one} and {two} are one and the same server: a quorum needs independent ones"
             )));
         }
         self.good.push((name.to_owned(), run_id.to_owned()));

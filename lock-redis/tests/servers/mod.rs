@@ -35,7 +35,7 @@ impl Server {
         Self::start_with(None, arguments)
     }
 
-    fn start_with(file: Option<&str>, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(file: Option<&str>, arguments: &[&str]) -> Self {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("lock-redis-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
