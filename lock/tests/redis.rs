@@ -93,7 +93,7 @@ async fn a_server_is_refused_in_the_manual_s_words() {
         let stand = Stand::of(server);
         let port = stand.port.to_string();
         let error = lock::connect(&url.replace("PORT", &port)).await.err();
-        let shown = error.map_or("no error".to_owned(), |error| error.to_string());
+        let shown = error.map_or_else(|| "no error".to_owned(), |error| error.to_string());
         let shown = shown.replace(&port, "PORT");
         if shown != said {
             differing.push(format!("| {server} | `{url}` | `{shown}` |"));
