@@ -242,9 +242,13 @@ impl Fleet {
         format!("redlock://{}?{query}", names.join(","))
     }
 
+    pub(crate) fn urls(&self) -> String {
+        self.servers.iter().map(Server::url).collect::<Vec<_>>().join(",")
+    }
+
     /// Waits until every server says that it has run for longer than `age`.
     pub(crate) fn await_age(&self, age: Duration) {
-        until("a fleet that is old enough", || {
+        until_within(age + Duration::from_secs(10), "fleet that is old enough", || {
             self.servers.iter().all(|server| server.uptime() > age)
         });
     }
@@ -291,9 +295,13 @@ pub(crate) fn free_port() -> u16 {
 
 /// Waits for what has to come.
 pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
+    until_within(Duration::from_secs(30), what, test);
+}
+
+fn until_within(limit: Duration, what: &str, test: impl Fn() -> bool) {
     let start = Instant::now();
     while !test() {
-        assert!(start.elapsed() < Duration::from_secs(30), "no {what} within 30 s");
+        assert!(start.elapsed() < limit, "no {what} within {limit:?}");
         sleep(Duration::from_millis(50));
     }
 }
