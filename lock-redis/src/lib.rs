@@ -8,6 +8,7 @@ mod channels;
 mod check;
 mod cluster;
 mod config;
+mod copies;
 mod error;
 mod hints;
 mod keys;
