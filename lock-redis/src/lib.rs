@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod config;
 mod connecting;
+mod copies;
 mod error;
 mod hints;
 mod keys;

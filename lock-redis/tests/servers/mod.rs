@@ -102,9 +102,8 @@ impl Server {
 
     fn await_ready(&self) {
         until("a server that answers", || {
-            // One with a password answers too.
-            let ready = |answer: String| answer.contains("PONG") || answer.contains("NOAUTH");
-            ask(self.port, "PING").is_ok_and(ready)
+            let answer = ask(self.port, "PING").unwrap_or_default();
+            answer.contains("PONG") || answer.contains("NOAUTH")
         });
     }
 }
