@@ -1,7 +1,4 @@
-//! Locks on Redis and Valkey: one node, Sentinel, Cluster.
-//!
-//! Begun, and not offered by the facade yet: it passes the conformance suite, but its faults, figures and
-//! documentation are still to come.
+#![doc = include_str!("docs.md")]
 
 mod backend;
 mod channels;
@@ -9,6 +6,7 @@ mod check;
 mod cluster;
 mod config;
 mod connecting;
+mod copies;
 mod error;
 mod hints;
 mod keys;
