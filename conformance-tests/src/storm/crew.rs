@@ -19,6 +19,8 @@ use super::work::Mood;
 use super::work::Part;
 use super::work::RESTING;
 
+type Environment = Option<Vec<(String, String)>>;
+
 /// How many processes there are.
 pub(super) const HANDS: usize = 4;
 
@@ -28,7 +30,8 @@ const TASKS: u64 = 3;
 /// The processes, and what they recorded in this round.
 pub(super) struct Crew {
     cx: Cx,
-    target: Arc<dyn Target>,
+    /// How each place reaches the store.
+    environments: Vec<Environment>,
     part: Part,
     mood: Mood,
     hands: Vec<Hand>,
@@ -46,8 +49,13 @@ impl Crew {
     /// Starts all processes; `part` is what they have in common.
     pub(super) fn start(cx: &Cx, target: &Arc<dyn Target>, part: Part) -> Outcome<Self> {
         let (hands, records, hurt) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let (cx, target, mood) = (cx.clone(), target.clone(), Mood::Rest);
-        let mut crew = Self { cx, target, part, mood, hands, records, hurt };
+        let lines = target.lines().into_iter().map(|line| Some(line.environment));
+        let mut environments: Vec<_> = lines.collect();
+        if environments.is_empty() {
+            environments.push(target.environment());
+        }
+        let (cx, mood) = (cx.clone(), Mood::Rest);
+        let mut crew = Self { cx, environments, part, mood, hands, records, hurt };
         for place in 0..HANDS {
             let hand = crew.hire(place)?;
             crew.hands.push(hand);
@@ -55,14 +63,9 @@ impl Crew {
         Ok(crew)
     }
 
-    /// Starts a process on the line of `place`.
+    /// Starts a process for `place`.
     fn hire(&mut self, place: usize) -> Outcome<Hand> {
-        let lines = self.target.lines();
-        let line = lines.get(place % lines.len().max(1));
-        let environment = match line {
-            Some(line) => Some(line.environment.clone()),
-            None => self.target.environment(),
-        };
+        let environment = self.environments[place % self.environments.len()].clone();
         let tasks = self.part.first..self.part.first + TASKS;
         let part = Part { tasks: TASKS, ..self.part.clone() };
         self.part.first = tasks.end;

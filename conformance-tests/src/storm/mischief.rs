@@ -39,18 +39,18 @@ impl Event {
 
 /// Strikes the store again and again. Nothing is left to mend when it ends.
 pub(super) async fn strike(
-    target: &Arc<dyn Target>,
-    keys: &[LockKey],
-    random: &mut StdRng,
+    target: Arc<dyn Target>,
+    keys: Vec<LockKey>,
+    mut random: StdRng,
     until: BootInstant,
 ) -> Outcome<Vec<Event>> {
     let (blows, mut events) = (target.blows(), Vec::new());
     while now() < until {
         sleep(ms(random.random_range(50..700))).await;
-        let Some(blow) = blows.choose(random) else { break };
+        let Some(blow) = blows.choose(&mut random) else { break };
         let long = ms(random.random_range(20..1500));
         let from = now();
-        let forgot = target.strike(blow, long, keys).await?;
+        let forgot = target.strike(blow, long, &keys).await?;
         events.push(Event::ended(format!("the store: {blow} ({long:?})"), from, forgot));
     }
     Ok(events)
@@ -59,21 +59,17 @@ pub(super) async fn strike(
 /// Lets each line go bad now and then.
 pub(super) async fn weather(
     lines: Vec<Line>,
-    random: &mut StdRng,
+    mut random: StdRng,
     until: BootInstant,
 ) -> Vec<Event> {
     let mut events = Vec::new();
-    while now() < until {
+    while now() < until && !lines.is_empty() {
         sleep(ms(random.random_range(50..800))).await;
-        let Some((number, line)) =
-            lines.iter().enumerate().collect::<Vec<_>>().choose(random).copied()
-        else {
-            break;
-        };
-        let (weather, from) = (draw(random), now());
-        line.link.set(weather);
+        let number = random.random_range(0..lines.len());
+        let (weather, from) = (draw(&mut random), now());
+        lines[number].link.set(weather);
         sleep(ms(random.random_range(10..900))).await;
-        line.link.set(Weather::Fair);
+        lines[number].link.set(Weather::Fair);
         events.push(Event::ended(format!("line {number}: {weather:?}"), from, None));
     }
     events

@@ -88,13 +88,12 @@ impl Storm {
         let (began, mut events) = (now(), Vec::new());
         let until = began + random.random_range(STORM[0]..=most);
         crew.tell(Mood::Wild)?;
-        let [mut one, mut two, mut three] = [(); 3].map(|()| StdRng::from_rng(random));
-        let (struck, turned, hurt) = tokio::join!(
-            strike(&self.target, &self.full_keys, &mut one, until),
-            weather(self.target.lines(), &mut two, until),
-            upset(crew, self.ttl, &mut three, until),
-        );
-        events.extend(struck?.into_iter().chain(turned).chain(hurt?));
+        let [one, two, mut three] = [(); 3].map(|()| StdRng::from_rng(random));
+        // Each in a task of its own: a target may block while it strikes.
+        let struck = tokio::spawn(strike(self.target.clone(), self.full_keys.clone(), one, until));
+        let turned = tokio::spawn(weather(self.target.lines(), two, until));
+        let hurt = upset(crew, self.ttl, &mut three, until).await;
+        events.extend(struck.await??.into_iter().chain(turned.await?).chain(hurt?));
         let healed = now();
         crew.tell(Mood::Mild)?;
         sleep(self.bound + SLACK).await;
