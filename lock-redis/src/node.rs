@@ -64,8 +64,16 @@ impl Pool {
         if let Some(node) = nodes.get(address) {
             return Ok(node.clone());
         }
-        let node = Node(Arc::new(Inner {
+        let listener = self.unknown(address, None)?;
+        let node = self.unknown(address, Some(listener))?;
+        nodes.insert(address.clone(), node.clone());
+        Ok(node)
+    }
+
+    fn unknown(&self, address: &Address, listener: Option<Node>) -> Result<Node> {
+        Ok(Node(Arc::new(Inner {
             client: self.login.client(address)?,
+            listener,
             limits: self.limits,
             allows_eviction: self.allows_eviction,
             runtime: self.runtime.clone(),
@@ -74,9 +82,7 @@ impl Pool {
             connecting: tokio::sync::Mutex::new(()),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
-        }));
-        nodes.insert(address.clone(), node.clone());
-        Ok(node)
+        })))
     }
 
     /// Ends all connections.
@@ -92,6 +98,8 @@ pub(crate) struct Node(Arc<Inner>);
 
 struct Inner {
     client: Client,
+    /// The same server over a connection of its own; a listener has none.
+    listener: Option<Node>,
     limits: Limits,
     allows_eviction: bool,
     runtime: Handle,
@@ -112,6 +120,19 @@ struct Live {
 }
 
 impl Node {
+    /// Returns the connection on which the server is to tell of releases.
+    ///
+    /// In a cluster it is one of its own: a server that gives a slot away says so by the very message that
+    /// answers an unsubscription, unasked for. The driver then takes it for the answer to whatever comes
+    /// next, and each later answer for that of the request before. Where nothing but subscriptions are
+    /// asked for, that costs a hint at most.
+    pub(crate) fn listener(&self, kind: Channels) -> &Self {
+        match &self.0.listener {
+            Some(listener) if kind == Channels::Sharded => listener,
+            _ => self,
+        }
+    }
+
     /// The waiters that this server tells of releases.
     pub(crate) fn hints(&self) -> &Arc<Hints> {
         &self.0.hints
@@ -190,6 +211,7 @@ impl Node {
     pub(crate) fn disconnect(&self) {
         drop(self.lock().take());
         self.0.hints.break_all();
+        self.0.listener.iter().for_each(Self::disconnect);
     }
 
     /// Carries a request out, also if the caller drops it, and gives the connection up if it fails.
