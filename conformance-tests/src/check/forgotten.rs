@@ -10,9 +10,9 @@ use crate::history::Record;
 pub(super) struct Forgotten<'a>(BTreeMap<&'a str, Vec<&'a Record>>);
 
 impl<'a> Forgotten<'a> {
-    pub(super) fn of(history: &'a [Record]) -> Self {
+    pub(super) fn of(history: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut times = BTreeMap::<_, Vec<_>>::new();
-        for record in history.iter().filter(|record| record.op == Op::Forget) {
+        for record in history.into_iter().filter(|record| record.op == Op::Forget) {
             times.entry(record.key.as_str()).or_default().push(record);
         }
         Self(times)
@@ -30,7 +30,16 @@ impl<'a> Forgotten<'a> {
         })
     }
 
-    fn of_key(&self, key: &str) -> impl Iterator<Item = &'a Record> + use<'_, 'a> {
+    /// Whether two stores may have granted both holds, each for itself: both were asked for while some of
+    /// what was granted was forgotten.
+    pub(super) fn splits(&self, one: &Record, other: &Record) -> bool {
+        let within = |time: &Record, grant: &Record| {
+            grant.invoke_ns <= time.return_ns && grant.return_ns >= time.invoke_ns
+        };
+        self.of_key(&one.key).any(|time| within(time, one) && within(time, other))
+    }
+
+    pub(super) fn of_key(&self, key: &str) -> impl Iterator<Item = &'a Record> + use<'_, 'a> {
         self.0.get(key).into_iter().flatten().copied()
     }
 }

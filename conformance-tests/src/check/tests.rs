@@ -277,3 +277,12 @@ fn c2_excuses_a_predecessor_that_was_forgotten_but_no_order_in_real_time() {
     let lower = [acquire(1, (0, 10), 2, 100), forget((30, 40), 140), acquire(2, (45, 50), 1, 150)];
     assert_eq!(violation(fences_rise_in_real_time(&lower)), "C2");
 }
+
+#[test]
+fn c1_excuses_two_stores_that_granted_apart_from_each_other() {
+    let twice = [acquire(1, (0, 30), 7, 100), acquire(2, (20, 40), 7, 100)];
+    let split = [&twice[..], &[forget((25, 50), 150)]].concat();
+    assert_eq!(fences_are_unique(&split), Ok(()));
+    let before = [&twice[..], &[forget((35, 50), 150)]].concat();
+    assert_eq!(violation(fences_are_unique(&before)), "C1", "one came before");
+}

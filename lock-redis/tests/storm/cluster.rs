@@ -56,7 +56,8 @@ impl Fixture for Shards {
 
     async fn set_up(&self) -> Result<()> {
         let cluster = block_in_place(Cluster::start);
-        *self.lock() = Some(Running { cluster, known: (Vec::new(), Clock::system().now()), turn: 0 });
+        *self.lock() =
+            Some(Running { cluster, known: (Vec::new(), Clock::system().now()), turn: 0 });
         Ok(())
     }
 
@@ -153,9 +154,9 @@ impl Running {
         self.known = (self.owners(keys), now);
         // Also what changed by itself, of which nobody knows when.
         let pairs = before.iter().zip(&owners).zip(expected.iter().zip(&self.known.0));
-        let changed = pairs.zip(keys).filter(|(((before, then), (expected, now)), _)| {
-            before != then || expected != now
-        });
+        let changed = pairs
+            .zip(keys)
+            .filter(|(((before, then), (expected, now)), _)| before != then || expected != now);
         let forgotten: Vec<_> = changed.map(|(_, key)| key.clone()).collect();
         (!forgotten.is_empty()).then(|| Forgot::since(from, &forgotten))
     }
@@ -187,7 +188,8 @@ impl Running {
     }
 
     fn await_failover(&self, old: usize) {
-        let others = || self.cluster.servers.iter().enumerate().filter(|(number, _)| *number != old);
+        let others =
+            || self.cluster.servers.iter().enumerate().filter(|(number, _)| *number != old);
         until("a replica that takes over", || {
             let primaries = others().filter(|(_, server)| server.is_primary()).count();
             primaries == 3 && others().all(|(_, server)| is_well(server))

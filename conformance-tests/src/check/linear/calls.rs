@@ -1,12 +1,14 @@
 //! A recorded history of one key as calls to be put in order.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use lock_core::Mode;
 
 use super::Refusals;
 use crate::check::Checked;
 use crate::check::Violation;
+use crate::check::forgotten::Forgotten;
 use crate::check::wrong;
 use crate::history::Done;
 use crate::history::Op;
@@ -64,14 +66,12 @@ impl<'a> Calls<'a> {
     ///
     /// A fence that was granted twice, or a release of what was never granted.
     pub(super) fn read(records: &[&'a Record], refusals: Refusals) -> Result<Self, Violation> {
+        let forgotten = Forgotten::of(records.iter().copied());
+        let records = &without_doubles(records, &forgotten)?;
         let mut grants: Vec<_> = records.iter().copied().filter(|record| granted(record)).collect();
         grants.sort_by_key(|grant| grant.fence);
-        let mut numbers = BTreeMap::new();
-        for (number, grant) in grants.iter().enumerate() {
-            if let Some(other) = numbers.insert(grant.fence, number) {
-                twice(grant, grants[other])?;
-            }
-        }
+        let numbers: BTreeMap<_, _> =
+            grants.iter().enumerate().map(|(number, grant)| (grant.fence, number)).collect();
         let mut own = BTreeMap::<_, Vec<_>>::new();
         for record in records {
             own.entry(record.fence).or_default().push(*record);
@@ -79,8 +79,7 @@ impl<'a> Calls<'a> {
         // Who may have forced it open does not say when.
         let forced = records.iter().filter(|it| it.op == Op::Evict && it.result != Done::Ok);
         let forced = forced.map(|record| record.invoke_ns).min().unwrap_or(u64::MAX);
-        let losses: Vec<_> = records.iter().copied().filter(|it| it.op == Op::Forget).collect();
-        let hold = |grant: &&'a Record| Hold::new(grant, &own[&grant.fence], forced, &losses);
+        let hold = |grant: &&'a Record| Hold::new(grant, &own[&grant.fence], forced, &forgotten);
         let holds: Vec<_> = grants.iter().map(hold).collect();
         let mut calls = Vec::new();
         for &record in records {
@@ -102,9 +101,9 @@ impl<'a> Calls<'a> {
 }
 
 impl<'a> Hold<'a> {
-    /// Describes a grant by all records that have its fence, and by when it may have been forced or
+    /// Describes a grant by all records of it, and by when it may have been forced or
     /// forgotten.
-    fn new(grant: &'a Record, own: &[&Record], forced: u64, losses: &[&Record]) -> Self {
+    fn new(grant: &'a Record, own: &[&Record], forced: u64, forgotten: &Forgotten<'_>) -> Self {
         let of = |op, result| own.iter().filter(move |it| it.op == op && it.result == result);
         // The guard's last word counts: a renewal can bring the end nearer, too.
         let told = own.iter().filter(|record| record.deadline_ns.is_some());
@@ -113,7 +112,7 @@ impl<'a> Hold<'a> {
         let end = deadline.into_iter().chain(dropped).min().unwrap_or(u64::MAX).min(forced);
         let seen = of(Op::Renew, Done::Ok).map(|record| record.invoke_ns).max().unwrap_or(0);
         let released = of(Op::Release, Done::Ok).map(|record| record.return_ns).min();
-        let forgotten = losses.iter().copied().find(|loss| {
+        let forgotten = forgotten.of_key(&grant.key).find(|loss| {
             let asked = grant.invoke_ns <= loss.return_ns;
             let there = released.is_none_or(|released| released >= loss.invoke_ns);
             asked && there && seen <= loss.return_ns
@@ -146,6 +145,22 @@ fn is_unknown(record: &Record) -> bool {
         Op::Try => record.result == Done::Info,
         _ => false,
     }
+}
+
+/// Leaves out holds of one fence that two stores granted apart from each other: nothing tells them apart.
+fn without_doubles<'a>(
+    records: &[&'a Record],
+    forgotten: &Forgotten<'_>,
+) -> Result<Vec<&'a Record>, Violation> {
+    let (mut fences, mut doubles) = (BTreeMap::new(), BTreeSet::new());
+    for &grant in records.iter().filter(|record| granted(record)) {
+        match fences.insert(grant.fence, grant) {
+            Some(other) if !forgotten.splits(grant, other) => twice(grant, other)?,
+            Some(_) => drop(doubles.insert(grant.fence)),
+            None => {}
+        }
+    }
+    Ok(records.iter().copied().filter(|record| !doubles.contains(&record.fence)).collect())
 }
 
 fn twice(one: &Record, other: &Record) -> Checked {
