@@ -18,6 +18,7 @@ mod route;
 mod scripts;
 mod sentinel;
 mod server;
+mod switch;
 mod unattended;
 
 pub use backend::Redis;

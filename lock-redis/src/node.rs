@@ -73,6 +73,7 @@ impl Pool {
     fn unknown(&self, address: &Address, listener: Option<Node>) -> Result<Node> {
         Ok(Node(Arc::new(Inner {
             client: self.login.client(address)?,
+            address: address.clone(),
             listener,
             limits: self.limits,
             allows_eviction: self.allows_eviction,
@@ -83,6 +84,10 @@ impl Pool {
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
         })))
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Ends all connections.
@@ -98,6 +103,7 @@ pub(crate) struct Node(Arc<Inner>);
 
 struct Inner {
     client: Client,
+    address: Address,
     /// The same server over a connection of its own; a listener has none.
     listener: Option<Node>,
     limits: Limits,
@@ -120,6 +126,10 @@ struct Live {
 }
 
 impl Node {
+    pub(crate) fn address(&self) -> &Address {
+        &self.0.address
+    }
+
     /// Returns the connection on which the server is to tell of releases.
     ///
     /// In a cluster it is one of its own: a server that gives a slot away says so by the very message that

@@ -87,7 +87,7 @@ impl Route {
     pub(crate) fn disconnect(&self) {
         match &self.servers {
             Servers::One(pool, _) => pool.disconnect(),
-            Servers::Sentinel(sentinel) => sentinel.pool.disconnect(),
+            Servers::Sentinel(sentinel) => sentinel.disconnect(),
             Servers::Cluster(cluster) => cluster.pool.disconnect(),
         }
     }

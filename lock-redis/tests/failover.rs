@@ -20,6 +20,7 @@ use lock_redis::DRIVER;
 use crate::servers::Cluster;
 use crate::servers::Server;
 use crate::servers::Watched;
+use crate::servers::until;
 
 async fn connect(url: &str) -> Arc<dyn LockProvider> {
     let backend = DRIVER.open(ConnectUrl::parse(url).unwrap()).await.unwrap();
@@ -87,6 +88,27 @@ async fn the_primary_that_sentinels_name_next_is_found() {
     let after = lock_by(&locks, "a", seconds(20)).await;
     assert!(after.fence() > before.fence());
     after.unlock().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_replaced_is_left_though_it_is_well() {
+    let watched = Watched::start();
+    let locks = connect(&watched.url()).await;
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    watched.sentinels[0].command("SENTINEL FAILOVER locks");
+    until("a new primary", || watched.servers[1].is_primary());
+    let start = Instant::now();
+    // Left to itself it would be used for 8 s more.
+    while start.elapsed() < seconds(5) {
+        let guard = lock_by(&locks, "a", seconds(5)).await;
+        let there = watched.servers[1].command("EXISTS a").contains(":1");
+        if there && watched.servers[0].is_primary() {
+            return;
+        }
+        drop(guard.unlock().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it is still used after {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
