@@ -119,7 +119,7 @@ fn dump(round: &Round, history: &[Record]) -> Outcome<String> {
     let path = std::env::temp_dir().join(format!("lock-storm-{}", std::process::id()));
     let mut file = BufWriter::new(File::create(&path)?);
     for event in &round.events {
-        writeln!(file, "{event:?}")?;
+        writeln!(file, "{event}")?;
     }
     for record in history {
         writeln!(file, "{}", serde_json::to_string(record)?)?;

@@ -1,5 +1,6 @@
 //! What happens to the store, to the lines and to the processes while a storm lasts, each by itself.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,17 @@ pub(super) struct Event {
     pub(super) from: BootInstant,
     pub(super) until: BootInstant,
     pub(super) forgot: Option<Forgot>,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, from, until, forgot } = self;
+        write!(f, "{} to {}: {what}", from.as_nanos(), until.as_nanos())?;
+        if let Some(Forgot { from, until, keys }) = forgot {
+            write!(f, "; forgot {keys:?} between {} and {}", from.as_nanos(), until.as_nanos())?;
+        }
+        Ok(())
+    }
 }
 
 impl Event {

@@ -98,10 +98,8 @@ impl Storm {
         crew.tell(Mood::Mild)?;
         sleep(self.bound + SLACK).await;
         let (records, hurt) = crew.rest(self.bound * 3).await.map_err(|failure| {
-            failure.within(format!(
-                "{:?} after the end of {events:#?}",
-                now().saturating_since(healed)
-            ))
+            let events: Vec<_> = events.iter().map(ToString::to_string).collect();
+            failure.within(format!("after {}", events.join("\n  ")))
         })?;
         let keys = self.full_keys.iter().cloned().zip(self.keys.iter().cloned()).collect();
         let (ttl, bound) = (self.ttl, self.bound);
