@@ -112,13 +112,15 @@ impl<'a> Hold<'a> {
         let end = deadline.into_iter().chain(dropped).min().unwrap_or(u64::MAX).min(forced);
         let seen = of(Op::Renew, Done::Ok).map(|record| record.invoke_ns).max().unwrap_or(0);
         let released = of(Op::Release, Done::Ok).map(|record| record.return_ns).min();
+        let unlocked = of(Op::Release, Done::Ok).map(|record| record.invoke_ns).min();
         let forgotten = forgotten.of_key(&grant.key).find(|loss| {
             let asked = grant.invoke_ns <= loss.return_ns;
             let there = released.is_none_or(|released| released >= loss.invoke_ns);
             asked && there && seen <= loss.return_ns
         });
         let goes_from = match forgotten {
-            Some(loss) => end.min(loss.invoke_ns),
+            // What its unlock did is unknown then, too.
+            Some(loss) => end.min(loss.invoke_ns).min(unlocked.unwrap_or(u64::MAX)),
             None if released.is_some() => u64::MAX,
             None => end.max(seen),
         };

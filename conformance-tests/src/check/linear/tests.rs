@@ -282,6 +282,8 @@ fn lets_go_what_was_forgotten_and_nothing_else() {
     // The holder hears of it, or its unlock is repeated until nobody knows what it did.
     good(&[before.clone(), forget((30, 40)), miss(1, (60, 70), 1)]);
     good(&[before.clone(), forget((30, 40)), after.clone(), leave(1, (60, 70), 1)]);
+    // It may have been unlocked before, though the answer came after.
+    good(&[before.clone(), leave(1, (30, 90), 1), after.clone(), forget((60, 70))]);
     bad(&[before.clone(), forget((60, 70)), after.clone()]);
     bad(&[take(1, W, (41, 42), 1, 1000), forget((30, 40)), after.clone()]);
     // Who is confirmed after it was not forgotten; nor was who had released before.
