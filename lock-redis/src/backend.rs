@@ -185,6 +185,7 @@ impl Backend for Redis {
         let names = Names::of(&claim.key);
         let route = &self.0.route;
         let node = route.node(&names).await?;
+        let node = node.listener(route.channels());
         let (watch, is_new) = node.hints().add(&names.card, claim.token, hint);
         if is_new && let Err(failure) = node.subscribe(route.channels()).await {
             drop(route.learn(&failure));

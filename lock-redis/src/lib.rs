@@ -20,6 +20,7 @@ mod route;
 mod scripts;
 mod sentinel;
 mod server;
+mod switch;
 mod tls;
 mod unattended;
 

@@ -75,8 +75,17 @@ impl Pool {
         if let Some(node) = nodes.get(address) {
             return Ok(node.clone());
         }
-        let node = Node(Arc::new(Inner {
+        let listener = self.unknown(address, None)?;
+        let node = self.unknown(address, Some(listener))?;
+        nodes.insert(address.clone(), node.clone());
+        Ok(node)
+    }
+
+    fn unknown(&self, address: &Address, listener: Option<Node>) -> Result<Node> {
+        Ok(Node(Arc::new(Inner {
             client: self.login.client(address)?,
+            address: address.clone(),
+            listener,
             limits: self.limits,
             terms: self.terms,
             has_writer: self.has_writer,
@@ -87,9 +96,11 @@ impl Pool {
             connecting: tokio::sync::Mutex::new(()),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
-        }));
-        nodes.insert(address.clone(), node.clone());
-        Ok(node)
+        })))
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Since when all servers that were connected to remember what they granted.
@@ -111,6 +122,9 @@ pub(crate) struct Node(Arc<Inner>);
 
 struct Inner {
     client: Client,
+    address: Address,
+    /// The same server over a connection of its own; a listener has none.
+    listener: Option<Node>,
     limits: Limits,
     terms: Terms,
     has_writer: bool,
@@ -154,6 +168,23 @@ impl Live {
 }
 
 impl Node {
+    pub(crate) fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// Returns the connection on which the server is to tell of releases.
+    ///
+    /// In a cluster it is one of its own: a server that gives a slot away says so by the very message that
+    /// answers an unsubscription, unasked for. The driver then takes it for the answer to whatever comes
+    /// next, and each later answer for that of the request before. Where nothing but subscriptions are
+    /// asked for, that costs a hint at most.
+    pub(crate) fn listener(&self, kind: Channels) -> &Self {
+        match &self.0.listener {
+            Some(listener) if kind == Channels::Sharded => listener,
+            _ => self,
+        }
+    }
+
     /// The waiters that this server tells of releases.
     pub(crate) fn hints(&self) -> &Arc<Hints> {
         &self.0.hints
@@ -234,6 +265,7 @@ impl Node {
     pub(crate) fn disconnect(&self) {
         drop(self.lock().take());
         self.0.hints.break_all();
+        self.0.listener.iter().for_each(Self::disconnect);
     }
 
     /// Carries a request out, also if the caller drops it, and gives the connection up if it fails.

@@ -115,7 +115,10 @@ impl Route {
 
     /// Ends all connections.
     pub(crate) fn disconnect(&self) {
-        self.pool().disconnect();
+        match &self.servers {
+            Servers::Sentinel(sentinel) => sentinel.disconnect(),
+            _ => self.pool().disconnect(),
+        }
     }
 
     fn pool(&self) -> &Pool {

@@ -79,6 +79,14 @@ impl Server {
         self.await_ready();
     }
 
+    /// Removes what it has saved. It must not be running.
+    pub(crate) fn lose_data(&self) {
+        for name in ["appendonlydir", "appendonly.aof", "dump.rdb"] {
+            let path = self.folder.join(name);
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -94,6 +102,22 @@ impl Server {
 
     pub(crate) fn holds(&self, key: &str) -> bool {
         self.command(&format!("EXISTS {key}")).starts_with(":1")
+    }
+
+    /// Returns what `INFO` says under a name.
+    pub(crate) fn info(&self, name: &str) -> Option<String> {
+        let info = ask(self.port, "INFO everything").ok()?;
+        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(it, _)| *it == name).map(|(_, value)| value.to_owned())
+    }
+
+    pub(crate) fn is_primary(&self) -> bool {
+        self.info("role").as_deref() == Some("master")
+    }
+
+    /// Tells whether it follows a primary and has all that it had when it asked.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.info("master_link_status").as_deref() == Some("up")
     }
 
     fn signal(&self, signal: Signal) {
@@ -293,11 +317,11 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Waits for what has to come.
-pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, test: impl FnMut() -> bool) {
     until_within(Duration::from_secs(30), what, test);
 }
 
-fn until_within(limit: Duration, what: &str, test: impl Fn() -> bool) {
+fn until_within(limit: Duration, what: &str, mut test: impl FnMut() -> bool) {
     let start = Instant::now();
     while !test() {
         assert!(start.elapsed() < limit, "no {what} within {limit:?}");
