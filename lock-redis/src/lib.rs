@@ -8,6 +8,7 @@ mod config;
 mod connecting;
 mod copies;
 mod error;
+mod fenced;
 mod hints;
 mod keys;
 mod list;
@@ -24,4 +25,9 @@ mod unattended;
 
 pub use backend::Redis;
 pub use config::DRIVER;
+pub use fenced::FencedScript;
+pub use fenced::set_fenced;
 pub use redlock::REDLOCK;
+
+/// The driver, of whose connections fenced writes take one.
+pub use redis;

@@ -84,7 +84,8 @@ impl Pool {
             hints: Hints::new(),
             live: Mutex::new(None),
             memory: Mutex::new(None),
-            connecting: tokio::sync::Mutex::new(()),
+            connecting: Arc::default(),
+            tries: AtomicU64::new(0),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
         }));
@@ -119,8 +120,10 @@ struct Inner {
     live: Mutex<Option<Live>>,
     /// As of the latest connection.
     memory: Mutex<Option<Memory>>,
-    /// Held while a connection is being made, so that many callers make one.
-    connecting: tokio::sync::Mutex<()>,
+    /// Held while a connection is being made, so that many callers make one; with the latest failure.
+    connecting: Arc<tokio::sync::Mutex<Option<Error>>>,
+    /// How many tries to make a connection have ended.
+    tries: AtomicU64,
     /// Held while channels are joined and left.
     subscribing: tokio::sync::Mutex<()>,
     last_id: AtomicU64,
@@ -257,12 +260,25 @@ impl Node {
         if let Some(live) = self.lock().clone() {
             return Ok(live);
         }
-        let _one = self.0.connecting.lock().await;
+        let tries = self.0.tries.load(Ordering::Acquire);
+        let mut last = self.0.connecting.clone().lock_owned().await;
         if let Some(live) = self.lock().clone() {
             return Ok(live);
         }
+        // Who stood in line behind a try that failed shares the failure: were each to try, one after the
+        // other, the line at a server that hangs would only grow.
+        if self.0.tries.load(Ordering::Acquire) != tries
+            && let Some(error) = &*last
+        {
+            return Err(error.clone().into());
+        }
         let node = self.clone();
-        let made = self.0.runtime.spawn(async move { node.connect().await });
+        let made = self.0.runtime.spawn(async move {
+            let made = node.connect().await;
+            *last = made.as_ref().err().cloned();
+            node.0.tries.fetch_add(1, Ordering::AcqRel);
+            made
+        });
         Ok(made.await.unwrap_or_else(|failure| Err(unmade(&failure)))?)
     }
 
