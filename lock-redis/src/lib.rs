@@ -1,7 +1,4 @@
-//! Locks on Redis and Valkey: one node, Sentinel, Cluster.
-//!
-//! Begun, and not offered by the facade yet: it passes the conformance suite, but its faults, figures and
-//! documentation are still to come.
+#![doc = include_str!("docs.md")]
 
 mod backend;
 mod channels;
@@ -22,6 +19,7 @@ mod route;
 mod scripts;
 mod sentinel;
 mod server;
+mod tls;
 mod unattended;
 
 pub use backend::Redis;

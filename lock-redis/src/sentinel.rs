@@ -7,7 +7,6 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::AsyncConnectionConfig;
-use redis::Client;
 
 use crate::error::During;
 use crate::error::classify;
@@ -15,11 +14,12 @@ use crate::node::Node;
 use crate::node::Pool;
 use crate::reply;
 use crate::server::Address;
+use crate::server::Way;
 
 /// A primary that sentinels know by name.
 pub(crate) struct Sentinel {
     pub(crate) pool: Pool,
-    sentinels: Vec<Client>,
+    sentinels: Vec<Way>,
     service: String,
     current: Mutex<Option<Node>>,
     /// Held while sentinels are asked, so that many callers ask once.
@@ -27,7 +27,7 @@ pub(crate) struct Sentinel {
 }
 
 impl Sentinel {
-    pub(crate) fn new(pool: Pool, sentinels: Vec<Client>, service: String) -> Self {
+    pub(crate) fn new(pool: Pool, sentinels: Vec<Way>, service: String) -> Self {
         let asking = tokio::sync::Mutex::new(());
         Self { pool, sentinels, service, current: Mutex::new(None), asking }
     }
@@ -68,17 +68,15 @@ impl Sentinel {
         Err(last)
     }
 
-    async fn ask_one(&self, sentinel: &Client) -> Result<Option<Address>> {
+    async fn ask_one(&self, sentinel: &Way) -> Result<Option<Address>> {
         let failed = |failure| classify(failure, During::Connect);
         let limits = self.pool.limits;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits.connect))
-            .set_response_timeout(Some(limits.connect));
-        let connection = sentinel.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = connection.await.map_err(failed)?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(limits.connect));
+        let connected = sentinel.connect(limits.connect, config).await;
+        let mut connected = connected.map_err(|failure| failure.into_error(During::Connect))?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("get-master-addr-by-name").arg(&self.service);
-        let answer = command.query_async(&mut connection).await.map_err(failed)?;
+        let answer = command.query_async(&mut connected.connection).await.map_err(failed)?;
         if answer == redis::Value::Nil {
             return Ok(None);
         }

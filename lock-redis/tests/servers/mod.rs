@@ -282,7 +282,7 @@ fn ask(port: u16, command: &str) -> std::io::Result<String> {
 }
 
 /// A cluster's bus listens 10,000 above.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bus = port.checked_add(10_000);
