@@ -19,7 +19,6 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::AsyncConnectionConfig;
-use redis::Client;
 use redis::Cmd;
 use redis::Pipeline;
 use redis::PushInfo;
@@ -27,7 +26,6 @@ use redis::PushKind;
 use redis::RedisResult;
 use redis::Value;
 use redis::aio::ConnectionLike as _;
-use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
@@ -42,8 +40,10 @@ use crate::hints::Hints;
 use crate::memory::Memory;
 use crate::reply;
 use crate::server::Address;
+use crate::server::Connected;
 use crate::server::Limits;
 use crate::server::Login;
+use crate::server::Way;
 use crate::unattended::Unattended;
 
 /// Makes one [`Node`] for each address.
@@ -76,7 +76,7 @@ impl Pool {
             return Ok(node.clone());
         }
         let node = Node(Arc::new(Inner {
-            client: self.login.client(address)?,
+            way: self.login.way(address)?,
             limits: self.limits,
             terms: self.terms,
             has_writer: self.has_writer,
@@ -111,7 +111,7 @@ impl Pool {
 pub(crate) struct Node(Arc<Inner>);
 
 struct Inner {
-    client: Client,
+    way: Way,
     limits: Limits,
     terms: Terms,
     has_writer: bool,
@@ -133,9 +133,9 @@ struct Inner {
 #[derive(Clone)]
 struct Live {
     id: u64,
-    connection: MultiplexedConnection,
+    common: Connected,
     /// The same, unless those that acquire have their own.
-    writer: MultiplexedConnection,
+    writer: Connected,
     facts: Arc<Facts>,
 }
 
@@ -148,9 +148,9 @@ pub(crate) enum Line {
 }
 
 impl Live {
-    fn on(&self, line: Line) -> MultiplexedConnection {
+    fn on(&self, line: Line) -> Connected {
         match line {
-            Line::Common => self.connection.clone(),
+            Line::Common => self.common.clone(),
             Line::Writer => self.writer.clone(),
         }
     }
@@ -182,8 +182,9 @@ impl Node {
 
     pub(crate) async fn call_on(&self, line: Line, command: Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
-        let mut connection = live.on(line);
-        let request = async move { connection.req_packed_command(&command).await?.extract_error() };
+        let mut line = live.on(line);
+        let request =
+            async move { line.connection.req_packed_command(&command).await?.extract_error() };
         Ok(self.settle(live.id, request).await?)
     }
 
@@ -194,9 +195,9 @@ impl Node {
         commands: Pipeline,
     ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         let live = self.live().await?;
-        let mut connection = live.on(line);
+        let mut line = live.on(line);
         let count = commands.len();
-        let request = async move { connection.req_packed_commands(&commands, 0, count).await };
+        let request = async move { line.connection.req_packed_commands(&commands, 0, count).await };
         let answers = self.settle(live.id, request).await?;
         Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
     }
@@ -284,24 +285,25 @@ impl Node {
 
     async fn connect(&self) -> Result<Live> {
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut connection = self.dial(id).await?;
+        let mut common = self.dial(id).await?;
         let mut info = redis::cmd("INFO");
         info.arg("everything");
-        let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
-        let info = info.map_err(|failure| connecting::failed(failure, &self.0.client))?;
+        let info = common.connection.req_packed_command(&info).await;
+        let info = info.and_then(Value::extract_error);
+        let info = info.map_err(|failure| connecting::failed(failure.into(), &self.0.way))?;
         let facts = Facts::read(&reply::info(info)?);
         let fit = facts.check(self.0.terms);
-        fit.map_err(|error| connecting::unfit(&error, &self.0.client))?;
-        let writer = if self.0.has_writer { self.dial(id).await? } else { connection.clone() };
+        fit.map_err(|error| connecting::unfit(&error, &self.0.way))?;
+        let writer = if self.0.has_writer { self.dial(id).await? } else { common.clone() };
         // Before anything is asked on the new connection, whose answers are worth as much as this.
         let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
         *self.memory() = Some(memory);
-        let live = Live { id, connection, writer, facts: Arc::new(facts) };
+        let live = Live { id, common, writer, facts: Arc::new(facts) };
         *self.lock() = Some(live.clone());
         Ok(live)
     }
 
-    async fn dial(&self, id: u64) -> Result<MultiplexedConnection> {
+    async fn dial(&self, id: u64) -> Result<Connected> {
         let (hints, node) = (self.0.hints.clone(), Arc::downgrade(&self.0));
         let hear = move |push: PushInfo| {
             match push.kind {
@@ -313,11 +315,10 @@ impl Node {
             Ok::<_, SendError>(())
         };
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.0.limits.connect))
             .set_response_timeout(Some(self.0.limits.reply))
             .set_push_sender(hear);
-        let made = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
-        made.map_err(|failure| connecting::failed(failure, &self.0.client))
+        let made = self.0.way.connect(self.0.limits.connect, config).await;
+        made.map_err(|failure| connecting::failed(failure, &self.0.way))
     }
 
     /// Gives connection `id` up, unless another has taken its place.

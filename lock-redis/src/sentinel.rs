@@ -7,7 +7,7 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::AsyncConnectionConfig;
-use redis::Client;
+use redis::RedisError;
 
 use crate::connecting;
 use crate::error::During;
@@ -15,11 +15,12 @@ use crate::node::Node;
 use crate::node::Pool;
 use crate::reply;
 use crate::server::Address;
+use crate::server::Way;
 
 /// A primary that sentinels know by name.
 pub(crate) struct Sentinel {
     pub(crate) pool: Pool,
-    sentinels: Vec<Client>,
+    sentinels: Vec<Way>,
     service: String,
     current: Mutex<Option<Node>>,
     /// Held while sentinels are asked, so that many callers ask once.
@@ -27,7 +28,7 @@ pub(crate) struct Sentinel {
 }
 
 impl Sentinel {
-    pub(crate) fn new(pool: Pool, sentinels: Vec<Client>, service: String) -> Self {
+    pub(crate) fn new(pool: Pool, sentinels: Vec<Way>, service: String) -> Self {
         let asking = tokio::sync::Mutex::new(());
         Self { pool, sentinels, service, current: Mutex::new(None), asking }
     }
@@ -68,17 +69,16 @@ impl Sentinel {
         Err(last)
     }
 
-    async fn ask_one(&self, sentinel: &Client) -> Result<Option<Address>> {
+    async fn ask_one(&self, sentinel: &Way) -> Result<Option<Address>> {
         let failed = |failure| connecting::failed(failure, sentinel);
         let limits = self.pool.limits;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits.connect))
-            .set_response_timeout(Some(limits.connect));
-        let connection = sentinel.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = connection.await.map_err(failed)?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(limits.connect));
+        let connected = sentinel.connect(limits.connect, config).await;
+        let mut connected = connected.map_err(failed)?;
         let mut command = redis::cmd("SENTINEL");
         command.arg("get-master-addr-by-name").arg(&self.service);
-        let answer = command.query_async(&mut connection).await.map_err(failed)?;
+        let answer = command.query_async(&mut connected.connection).await;
+        let answer = answer.map_err(|failure: RedisError| failed(failure.into()))?;
         if answer == redis::Value::Nil {
             return Ok(None);
         }
