@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lock_core::BootInstant;
 use lock_core::Clock;
@@ -247,7 +249,7 @@ impl Node {
     ) -> RedisResult<T> {
         let node = self.clone();
         let request = Box::pin(async move {
-            let answer = request.await;
+            let answer = limited(node.0.limits.reply, request).await;
             if answer.as_ref().is_err_and(is_fatal) {
                 node.discard(id);
             }
@@ -287,7 +289,7 @@ impl Node {
         let mut common = self.dial(id).await?;
         let mut info = redis::cmd("INFO");
         info.arg("everything");
-        let info = common.connection.req_packed_command(&info).await;
+        let info = limited(self.0.limits.reply, common.connection.req_packed_command(&info)).await;
         let info = info.and_then(Value::extract_error);
         let info = info.map_err(|failure| classify(failure, During::Connect))?;
         let facts = Facts::read(&reply::info(info)?);
@@ -312,9 +314,7 @@ impl Node {
             }
             Ok::<_, SendError>(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(self.0.limits.reply))
-            .set_push_sender(hear);
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(hear);
         let made = self.0.way.connect(self.0.limits.connect, config).await;
         made.map_err(|failure| failure.into_error(During::Connect))
     }
@@ -333,6 +333,19 @@ impl Node {
 
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for an answer no longer than `limit`, by a clock that outlives every runtime: a request may be finished
+/// on another than the one it began on, and the driver's own timers end with theirs.
+async fn limited<T>(
+    limit: Duration,
+    answer: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = Clock::system().sleep(limit) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
 }
 
