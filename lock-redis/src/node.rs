@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lock_core::BootInstant;
 use lock_core::Clock;
@@ -248,7 +250,7 @@ impl Node {
     ) -> RedisResult<T> {
         let node = self.clone();
         let request = Box::pin(async move {
-            let answer = request.await;
+            let answer = limited(node.0.limits.reply, request).await;
             if answer.as_ref().is_err_and(is_fatal) {
                 node.discard(id);
             }
@@ -288,7 +290,7 @@ impl Node {
         let mut common = self.dial(id).await?;
         let mut info = redis::cmd("INFO");
         info.arg("everything");
-        let info = common.connection.req_packed_command(&info).await;
+        let info = limited(self.0.limits.reply, common.connection.req_packed_command(&info)).await;
         let info = info.and_then(Value::extract_error);
         let info = info.map_err(|failure| connecting::failed(failure.into(), &self.0.way))?;
         let facts = Facts::read(&reply::info(info)?);
@@ -314,9 +316,7 @@ impl Node {
             }
             Ok::<_, SendError>(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(self.0.limits.reply))
-            .set_push_sender(hear);
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(hear);
         let made = self.0.way.connect(self.0.limits.connect, config).await;
         made.map_err(|failure| connecting::failed(failure, &self.0.way))
     }
@@ -345,6 +345,19 @@ fn unmade(failure: &JoinError) -> Error {
     }
     let message = "the runtime cannot connect: build it with enable_all, or write io=thread";
     Error::new(ErrorKind::Config, message)
+}
+
+/// Waits for an answer no longer than `limit`, by a clock that outlives every runtime: a request may be finished
+/// on another than the one it began on, and the driver's own timers end with theirs.
+async fn limited<T>(
+    limit: Duration,
+    answer: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = Clock::system().sleep(limit) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
 }
 
 fn aborted() -> Error {

@@ -70,7 +70,8 @@ impl Login {
         // RESP3, so that pushes come on the same connection.
         let mut settings = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
-            .set_db(self.database);
+            .set_db(self.database)
+            .set_skip_set_lib_name();
         if let Some(user) = &self.user {
             settings = settings.set_username(user);
         }

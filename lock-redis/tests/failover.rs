@@ -136,7 +136,7 @@ async fn a_slot_that_moves_takes_its_locks_along() {
     }
     let waiter = locks.clone();
     let waiting = tokio::spawn(async move {
-        waiter.lock("key:0", &LockOptions::new().wait(seconds(20))).await.unwrap()
+        waiter.lock("key:0", &LockOptions::new().wait(seconds(90))).await.unwrap()
     });
     let moving = tokio::task::spawn_blocking(move || {
         cluster.reshard(0, 1, 3000);
