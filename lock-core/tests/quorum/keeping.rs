@@ -104,7 +104,7 @@ async fn a_guard_outlives_the_doubt_of_its_neighbour_and_both_the_end_of_the_dou
     let doubtful = engine.lock("job", &wanted).await.unwrap();
     let sure = engine.lock("sure", &wanted).await.unwrap();
     rig.members[0].controls().expire("job").unwrap();
-    rig.members[2].controls().fail_all(crate::rig::refused());
+    rig.members[2].controls().fail_all(refused());
     hand.advance(TTL * 3).await;
     assert!(sure.is_valid(), "{sure:?}");
     assert!(!doubtful.is_valid());
@@ -112,7 +112,7 @@ async fn a_guard_outlives_the_doubt_of_its_neighbour_and_both_the_end_of_the_dou
     rig.members[2].controls().heal();
     let again = engine.lock("job", &wanted).await.unwrap();
     rig.members[0].controls().expire("job").unwrap();
-    rig.members[2].controls().fail_all(crate::rig::refused());
+    rig.members[2].controls().fail_all(refused());
     hand.advance(TTL / 2).await;
     rig.members[2].controls().heal();
     hand.advance(TTL * 2).await;
