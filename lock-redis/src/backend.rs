@@ -59,6 +59,7 @@ struct Inner {
 
 impl Redis {
     pub(crate) fn new(route: Route, copies: Option<Copies>) -> Self {
+        keys::prepare();
         let (profile, clock) = (profile(), Clock::system());
         Self(Arc::new(Inner { profile, clock, route, copies }))
     }

@@ -22,8 +22,8 @@ use crate::sentinel::Sentinel;
 use crate::server::Address;
 use crate::server::Limits;
 use crate::server::Login;
-use crate::server::Tls;
-use crate::tls;
+use crate::tls::Identity;
+use crate::tls::Tls;
 
 pub(crate) const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -105,9 +105,9 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
             }
             let sentinels = addresses(url, SENTINEL_PORT)?;
             let login = sentinel_login(url)?;
-            let clients = sentinels.iter().map(|address| login.client(address));
-            let clients = clients.collect::<Result<Vec<_>>>()?;
-            Ok(Servers::Sentinel(Sentinel::new(pool(0)?, clients, service.to_owned())))
+            let ways = sentinels.iter().map(|address| login.way(address));
+            let ways = ways.collect::<Result<Vec<_>>>()?;
+            Ok(Servers::Sentinel(Sentinel::new(pool(0)?, ways, service.to_owned())))
         }
         "redis+cluster" => {
             no_path(url, "a cluster has no database but 0: end the URL after the hosts")?;
@@ -212,16 +212,12 @@ fn encryption(url: &ConnectUrl) -> Result<Option<Tls>> {
             }
         };
     }
-    if root.as_deref().is_some_and(|pem| !tls::has_certificate(pem)) {
-        return Err(config("the file of query key \"tls_ca\" has no certificate in it (PEM)"));
-    }
     let identity = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
         (None, None) => None,
         _ => return Err(config("tls_cert and tls_key go together")),
     };
-    tls::provide();
-    Ok(Some(Tls { root, identity }))
+    Tls::new(root.as_deref(), identity.as_ref()).map(Some)
 }
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {

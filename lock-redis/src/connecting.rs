@@ -1,35 +1,34 @@
 //! Why a connection was not made, and what may help: most of it is a URL that says the wrong thing.
 
 use lock_core::Error;
-use redis::Client;
-use redis::ConnectionAddr;
 use redis::ErrorKind;
 use redis::RedisError;
 
 use crate::error::During;
+use crate::error::Failure;
 use crate::error::classify;
+use crate::server::Way;
 
-/// Says why `client` could not connect.
-pub(crate) fn failed(failure: RedisError, client: &Client) -> Error {
+/// Says why a server could not be connected to.
+pub(crate) fn failed(failure: Failure, way: &Way) -> Error {
+    let failure = match failure {
+        Failure::Driver(failure) => failure,
+        Failure::Refused(error) => return error,
+    };
     let error = classify(failure.clone(), During::Connect);
-    let words = words(&failure, &error, is_encrypted(client));
-    at(client, &error, &words).with_source(failure)
+    let words = words(&failure, &error, way.is_encrypted());
+    at(way, &error, &words).with_source(failure)
 }
 
-/// Says why the server that `client` has reached is none to use.
-pub(crate) fn unfit(error: &Error, client: &Client) -> Error {
-    at(client, error, error.message())
+/// Says why a server that was connected to is none to use.
+pub(crate) fn unfit(error: &Error, way: &Way) -> Error {
+    at(way, error, error.message())
 }
 
-fn at(client: &Client, error: &Error, words: &str) -> Error {
+fn at(way: &Way, error: &Error, words: &str) -> Error {
     // Sentinels and clusters name servers that no URL does.
-    let address = client.get_connection_info().addr();
-    let told = Error::new(error.kind(), format!("{address}: {words}"));
+    let told = Error::new(error.kind(), format!("{}: {words}", way.address()));
     if error.is_retryable() { told } else { told.permanent() }
-}
-
-fn is_encrypted(client: &Client) -> bool {
-    matches!(client.get_connection_info().addr(), ConnectionAddr::TcpTls { .. })
 }
 
 /// The driver's own words, where they are used, are those of sockets and TLS, which know no password.

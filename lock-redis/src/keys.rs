@@ -64,6 +64,11 @@ pub(crate) fn check(key: &LockKey) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, message))
 }
 
+/// Works out the tags now, and not at the expense of the first lease.
+pub(crate) fn prepare() {
+    LazyLock::force(&TAGS);
+}
+
 /// Returns the slot of a name.
 pub(crate) fn slot_of(name: &str) -> u16 {
     slot(hash_tag(name).unwrap_or(name).as_bytes())

@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lock_core::BootInstant;
 use lock_core::Clock;
@@ -19,7 +21,6 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::AsyncConnectionConfig;
-use redis::Client;
 use redis::Cmd;
 use redis::Pipeline;
 use redis::PushInfo;
@@ -27,7 +28,6 @@ use redis::PushKind;
 use redis::RedisResult;
 use redis::Value;
 use redis::aio::ConnectionLike as _;
-use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
@@ -42,8 +42,10 @@ use crate::hints::Hints;
 use crate::memory::Memory;
 use crate::reply;
 use crate::server::Address;
+use crate::server::Connected;
 use crate::server::Limits;
 use crate::server::Login;
+use crate::server::Way;
 use crate::unattended::Unattended;
 
 /// Makes one [`Node`] for each address.
@@ -83,8 +85,7 @@ impl Pool {
 
     fn unknown(&self, address: &Address, listener: Option<Node>) -> Result<Node> {
         Ok(Node(Arc::new(Inner {
-            client: self.login.client(address)?,
-            address: address.clone(),
+            way: self.login.way(address)?,
             listener,
             limits: self.limits,
             terms: self.terms,
@@ -93,7 +94,8 @@ impl Pool {
             hints: Hints::new(),
             live: Mutex::new(None),
             memory: Mutex::new(None),
-            connecting: tokio::sync::Mutex::new(()),
+            connecting: Arc::default(),
+            tries: AtomicU64::new(0),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
         })))
@@ -121,8 +123,7 @@ impl Pool {
 pub(crate) struct Node(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    address: Address,
+    way: Way,
     /// The same server over a connection of its own; a listener has none.
     listener: Option<Node>,
     limits: Limits,
@@ -133,8 +134,10 @@ struct Inner {
     live: Mutex<Option<Live>>,
     /// As of the latest connection.
     memory: Mutex<Option<Memory>>,
-    /// Held while a connection is being made, so that many callers make one.
-    connecting: tokio::sync::Mutex<()>,
+    /// Held while a connection is being made, so that many callers make one; with the latest failure.
+    connecting: Arc<tokio::sync::Mutex<Option<Error>>>,
+    /// How many tries to make a connection have ended.
+    tries: AtomicU64,
     /// Held while channels are joined and left.
     subscribing: tokio::sync::Mutex<()>,
     last_id: AtomicU64,
@@ -144,9 +147,9 @@ struct Inner {
 #[derive(Clone)]
 struct Live {
     id: u64,
-    connection: MultiplexedConnection,
+    common: Connected,
     /// The same, unless those that acquire have their own.
-    writer: MultiplexedConnection,
+    writer: Connected,
     facts: Arc<Facts>,
 }
 
@@ -159,9 +162,9 @@ pub(crate) enum Line {
 }
 
 impl Live {
-    fn on(&self, line: Line) -> MultiplexedConnection {
+    fn on(&self, line: Line) -> Connected {
         match line {
-            Line::Common => self.connection.clone(),
+            Line::Common => self.common.clone(),
             Line::Writer => self.writer.clone(),
         }
     }
@@ -169,7 +172,7 @@ impl Live {
 
 impl Node {
     pub(crate) fn address(&self) -> &Address {
-        &self.0.address
+        self.0.way.address()
     }
 
     /// Returns the connection on which the server is to tell of releases.
@@ -210,8 +213,9 @@ impl Node {
 
     pub(crate) async fn call_on(&self, line: Line, command: Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
-        let mut connection = live.on(line);
-        let request = async move { connection.req_packed_command(&command).await?.extract_error() };
+        let mut line = live.on(line);
+        let request =
+            async move { line.connection.req_packed_command(&command).await?.extract_error() };
         Ok(self.settle(live.id, request).await?)
     }
 
@@ -222,9 +226,9 @@ impl Node {
         commands: Pipeline,
     ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         let live = self.live().await?;
-        let mut connection = live.on(line);
+        let mut line = live.on(line);
         let count = commands.len();
-        let request = async move { connection.req_packed_commands(&commands, 0, count).await };
+        let request = async move { line.connection.req_packed_commands(&commands, 0, count).await };
         let answers = self.settle(live.id, request).await?;
         Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
     }
@@ -276,7 +280,7 @@ impl Node {
     ) -> RedisResult<T> {
         let node = self.clone();
         let request = Box::pin(async move {
-            let answer = request.await;
+            let answer = limited(node.0.limits.reply, request).await;
             if answer.as_ref().is_err_and(is_fatal) {
                 node.discard(id);
             }
@@ -289,35 +293,49 @@ impl Node {
         if let Some(live) = self.lock().clone() {
             return Ok(live);
         }
-        let _one = self.0.connecting.lock().await;
+        let tries = self.0.tries.load(Ordering::Acquire);
+        let mut last = self.0.connecting.clone().lock_owned().await;
         if let Some(live) = self.lock().clone() {
             return Ok(live);
         }
+        // Who stood in line behind a try that failed shares the failure: were each to try, one after the
+        // other, the line at a server that hangs would only grow.
+        if self.0.tries.load(Ordering::Acquire) != tries
+            && let Some(error) = &*last
+        {
+            return Err(error.clone().into());
+        }
         let node = self.clone();
-        let made = self.0.runtime.spawn(async move { node.connect().await });
+        let made = self.0.runtime.spawn(async move {
+            let made = node.connect().await;
+            *last = made.as_ref().err().cloned();
+            node.0.tries.fetch_add(1, Ordering::AcqRel);
+            made
+        });
         Ok(made.await.unwrap_or_else(|failure| Err(unmade(&failure)))?)
     }
 
     async fn connect(&self) -> Result<Live> {
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut connection = self.dial(id).await?;
+        let mut common = self.dial(id).await?;
         let mut info = redis::cmd("INFO");
         info.arg("everything");
-        let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
-        let info = info.map_err(|failure| connecting::failed(failure, &self.0.client))?;
+        let info = limited(self.0.limits.reply, common.connection.req_packed_command(&info)).await;
+        let info = info.and_then(Value::extract_error);
+        let info = info.map_err(|failure| connecting::failed(failure.into(), &self.0.way))?;
         let facts = Facts::read(&reply::info(info)?);
         let fit = facts.check(self.0.terms);
-        fit.map_err(|error| connecting::unfit(&error, &self.0.client))?;
-        let writer = if self.0.has_writer { self.dial(id).await? } else { connection.clone() };
+        fit.map_err(|error| connecting::unfit(&error, &self.0.way))?;
+        let writer = if self.0.has_writer { self.dial(id).await? } else { common.clone() };
         // Before anything is asked on the new connection, whose answers are worth as much as this.
         let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
         *self.memory() = Some(memory);
-        let live = Live { id, connection, writer, facts: Arc::new(facts) };
+        let live = Live { id, common, writer, facts: Arc::new(facts) };
         *self.lock() = Some(live.clone());
         Ok(live)
     }
 
-    async fn dial(&self, id: u64) -> Result<MultiplexedConnection> {
+    async fn dial(&self, id: u64) -> Result<Connected> {
         let (hints, node) = (self.0.hints.clone(), Arc::downgrade(&self.0));
         let hear = move |push: PushInfo| {
             match push.kind {
@@ -328,12 +346,9 @@ impl Node {
             }
             Ok::<_, SendError>(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.0.limits.connect))
-            .set_response_timeout(Some(self.0.limits.reply))
-            .set_push_sender(hear);
-        let made = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
-        made.map_err(|failure| connecting::failed(failure, &self.0.client))
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(hear);
+        let made = self.0.way.connect(self.0.limits.connect, config).await;
+        made.map_err(|failure| connecting::failed(failure, &self.0.way))
     }
 
     /// Gives connection `id` up, unless another has taken its place.
@@ -360,6 +375,19 @@ fn unmade(failure: &JoinError) -> Error {
     }
     let message = "the runtime cannot connect: build it with enable_all, or write io=thread";
     Error::new(ErrorKind::Config, message)
+}
+
+/// Waits for an answer no longer than `limit`, by a clock that outlives every runtime: a request may be finished
+/// on another than the one it began on, and the driver's own timers end with theirs.
+async fn limited<T>(
+    limit: Duration,
+    answer: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = Clock::system().sleep(limit) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
 }
 
 fn aborted() -> Error {

@@ -37,12 +37,19 @@ if value then
   end
 end
 local function text(n) return string.format('%.0f', n) end
+-- A fence that is ahead of the clock is remembered until the clock has passed it.
+local function stay(ttl, fence)
+  redis.call('PEXPIRE', card, day + ttl + math.max(0, math.ceil((fence - micros) / 1000)))
+end
 local function place(token)
   local stored = redis.call('HGET', card, 'p:' .. token)
   if not stored then return 0, '' end
   local ends, mode = string.match(stored, '^(%d+) (.+)$')
   if not ends then error('LOCKCORRUPT a place in line reads ' .. stored) end
-  return tonumber(ends), mode
+  ends = tonumber(ends)
+  -- No place lives for so long: the clock has been set back.
+  if ends > now + 60000 then ends = 0 end
+  return ends, mode
 end
 local function leave(token)
   redis.call('ZREM', line, token)
@@ -126,7 +133,7 @@ if ARGV[4] == 'exclusive' and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
   local digits = string.format('%.0f', fence)
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   redis.call('HSET', KEYS[2], 'f', digits, 't', ARGV[1], 'o', ARGV[3], 'a', string.format('%.0f', micros))
-  redis.call('PEXPIRE', KEYS[2], 86400000 + ARGV[2])
+  redis.call('PEXPIRE', KEYS[2], 86400000 + ARGV[2] + math.ceil((fence - micros) / 1000))
   return {1, digits}
 end
 ";
@@ -148,7 +155,7 @@ end
 local function clash(stored) return redis.error_reply('LOCKMODE ' .. stored) end
 local function remember(fence)
   redis.call('HSET', card, 'f', text(fence))
-  redis.call('PEXPIRE', card, day + ttl)
+  stay(ttl, fence)
 end
 local function hold()
   redis.call('ZADD', holders, now + ttl, token)
@@ -190,8 +197,7 @@ if queued then
     return clash(stored)
   end
 end
-local free, wakes, before, other = admits(mode, held, several), -1, several, nil
-if held == 'exclusive' then before = 1 end
+local free, wakes, other = admits(mode, held, several), -1, nil
 local crowd_held, crowd = held, several
 walk(true, function(next, its, ends)
   if next == token then return true end
@@ -200,7 +206,7 @@ walk(true, function(next, its, ends)
     return true
   end
   if wakes < 0 then wakes = ends - now end
-  crowd_held, crowd, before = its, crowd + 1, before + 1
+  crowd_held, crowd = its, crowd + 1
   free = free and admits(mode, crowd_held, crowd)
   return not free and not permits
 end)
@@ -234,7 +240,7 @@ if patience > 0 then
     redis.call('ZADD', line, (tonumber(tail) or 0) + 1, token)
   end
   redis.call('HSET', card, 'p:' .. token, text(now + patience) .. ' ' .. mode)
-  redis.call('PEXPIRE', card, day + ttl)
+  stay(ttl, last)
   redis.call('PEXPIRE', line, day)
   ahead = redis.call('ZRANK', line, token) + (held == 'exclusive' and 1 or several)
 elseif wakes >= 0 then
@@ -256,9 +262,10 @@ return {0, wakes, ahead, describe(16)}
 /// Arguments: 1 token, 2 TTL in ms, 3 life of a place in ms. Answers: `{1}` holds, `{2, ahead}` waits, `{0}` gone.
 const KEEP: &str = "\
 local token, ttl, patience = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local last = tonumber(redis.call('HGET', card, 'f') or 0) or 0
 if value == token then
   redis.call('PEXPIRE', lock, ttl)
-  redis.call('PEXPIRE', card, day + ttl)
+  stay(ttl, last)
   return {1}
 end
 local ends = several > 0 and redis.call('ZSCORE', holders, token)
@@ -267,7 +274,7 @@ if ends and tonumber(ends) > now then
   local latest = redis.call('ZRANGE', holders, -1, -1, 'WITHSCORES')[2]
   redis.call('PEXPIREAT', lock, latest)
   redis.call('PEXPIREAT', holders, latest + day)
-  redis.call('PEXPIRE', card, day + ttl)
+  stay(ttl, last)
   return {1}
 end
 local till, mode = place(token)
@@ -277,7 +284,7 @@ if till <= now then
   return {0}
 end
 redis.call('HSET', card, 'p:' .. token, text(now + patience) .. ' ' .. mode)
-redis.call('PEXPIRE', card, day + ttl)
+stay(ttl, last)
 redis.call('PEXPIRE', line, day)
 local free, ahead = admits(mode, held, several), held == 'exclusive' and 1 or several
 local crowd_held, crowd = held, several

@@ -7,13 +7,13 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::AsyncConnectionConfig;
-use redis::Client;
 
 use crate::connecting;
 use crate::error::During;
 use crate::node::Node;
 use crate::node::Pool;
 use crate::server::Address;
+use crate::server::Way;
 use crate::switch::Current;
 use crate::switch::Ear;
 use crate::switch::master;
@@ -21,7 +21,7 @@ use crate::switch::master;
 /// A primary that sentinels know by name.
 pub(crate) struct Sentinel {
     pub(crate) pool: Pool,
-    sentinels: Vec<Client>,
+    sentinels: Vec<Way>,
     service: String,
     current: Arc<Current>,
     ears: Vec<Ear>,
@@ -30,7 +30,7 @@ pub(crate) struct Sentinel {
 }
 
 impl Sentinel {
-    pub(crate) fn new(pool: Pool, sentinels: Vec<Client>, service: String) -> Self {
+    pub(crate) fn new(pool: Pool, sentinels: Vec<Way>, service: String) -> Self {
         let asking = tokio::sync::Mutex::new(());
         let ears = sentinels.iter().cloned().map(Ear::new).collect();
         Self { pool, sentinels, service, current: Arc::default(), ears, asking }
@@ -80,14 +80,12 @@ impl Sentinel {
         Err(last)
     }
 
-    async fn ask_one(&self, sentinel: &Client) -> Result<Option<Address>> {
+    async fn ask_one(&self, sentinel: &Way) -> Result<Option<Address>> {
         let failed = |failure| connecting::failed(failure, sentinel);
         let limits = self.pool.limits;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits.connect))
-            .set_response_timeout(Some(limits.connect));
-        let connection = sentinel.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = connection.await.map_err(failed)?;
-        master(&mut connection, &self.service).await
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(limits.connect));
+        let connected = sentinel.connect(limits.connect, config).await;
+        let mut connected = connected.map_err(failed)?;
+        master(&mut connected.connection, &self.service).await
     }
 }

@@ -1,19 +1,29 @@
 //! How to reach a server: what all servers behind one URL have in common.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lock_core::Result;
+use redis::AsyncConnectionConfig;
+use redis::Client;
 use redis::ConnectionAddr;
 use redis::ConnectionInfo;
 use redis::IntoConnectionInfo as _;
 use redis::ProtocolVersion;
 use redis::RedisConnectionInfo;
-use redis::TlsCertificates;
+use redis::RedisError;
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::error::During;
+use crate::error::Failure;
 use crate::error::classify;
+use crate::tls::Tls;
 
 /// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,14 +48,6 @@ pub(crate) struct Login {
     pub(crate) tls: Option<Tls>,
 }
 
-/// How to encrypt. The system's certificates are trusted unless others are named.
-#[derive(Clone, Default)]
-pub(crate) struct Tls {
-    pub(crate) root: Option<Vec<u8>>,
-    /// Certificate and key of the client.
-    pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
-}
-
 /// How long to wait for a server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -56,29 +58,20 @@ pub(crate) struct Limits {
 }
 
 impl Login {
-    /// Builds the driver's client for the server at `address`. Nothing is sent.
-    pub(crate) fn client(&self, address: &Address) -> Result<redis::Client> {
-        let failed = |failure| classify(failure, During::Connect);
-        let info = self.info(address).map_err(failed)?;
-        let Some(tls) = &self.tls else { return redis::Client::open(info).map_err(failed) };
-        let client_tls = tls
-            .identity
-            .clone()
-            .map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
-        let certificates = TlsCertificates { client_tls, root_cert: tls.root.clone() };
-        redis::Client::build_with_tls(info, certificates).map_err(failed)
+    /// Prepares the way to the server at `address`. Nothing is sent.
+    pub(crate) fn way(&self, address: &Address) -> Result<Way> {
+        let client = self.info(address).and_then(Client::open);
+        let client = client.map_err(|failure| classify(failure, During::Connect))?;
+        Ok(Way { address: address.clone(), client, tls: self.tls.clone() })
     }
 
-    fn info(&self, address: &Address) -> redis::RedisResult<ConnectionInfo> {
+    fn info(&self, address: &Address) -> RedisResult<ConnectionInfo> {
         let Address { host, port } = address.clone();
-        let address = match self.tls {
-            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-            None => ConnectionAddr::Tcp(host, port),
-        };
         // RESP3, so that pushes come on the same connection.
         let mut settings = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
-            .set_db(self.database);
+            .set_db(self.database)
+            .set_skip_set_lib_name();
         if let Some(user) = &self.user {
             settings = settings.set_username(user);
         }
@@ -86,7 +79,76 @@ impl Login {
             settings = settings.set_password(password);
         }
         let socket = TcpSettings::default().set_nodelay(true);
-        Ok(address.into_connection_info()?.set_redis_settings(settings).set_tcp_settings(socket))
+        let address = ConnectionAddr::Tcp(host, port).into_connection_info()?;
+        Ok(address.set_redis_settings(settings).set_tcp_settings(socket))
+    }
+}
+
+/// The way to one server.
+#[derive(Clone)]
+pub(crate) struct Way {
+    address: Address,
+    client: Client,
+    tls: Option<Tls>,
+}
+
+/// A connection, and what drives it if the driver does not see to that itself.
+#[derive(Clone)]
+pub(crate) struct Connected {
+    pub(crate) connection: MultiplexedConnection,
+    _motor: Option<Arc<Motor>>,
+}
+
+/// Ends when nobody has the connection any more, whatever the server does.
+struct Motor(JoinHandle<()>);
+
+impl Drop for Motor {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Way {
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Makes a connection, on the runtime of the caller.
+    pub(crate) async fn connect(
+        &self,
+        limit: Duration,
+        config: AsyncConnectionConfig,
+    ) -> Result<Connected, Failure> {
+        let config = config.set_connection_timeout(Some(limit));
+        let Some(tls) = &self.tls else {
+            let made = self.client.get_multiplexed_async_connection_with_config(&config);
+            return Ok(Connected { connection: made.await?, _motor: None });
+        };
+        let encrypted = self.connect_encrypted(tls, config);
+        match tokio::time::timeout(limit, encrypted).await {
+            Ok(made) => made,
+            Err(_) => Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)).into()),
+        }
+    }
+
+    async fn connect_encrypted(
+        &self,
+        tls: &Tls,
+        config: AsyncConnectionConfig,
+    ) -> Result<Connected, Failure> {
+        let Address { host, port } = &self.address;
+        let line = TcpStream::connect((host.as_str(), *port)).await.map_err(RedisError::from)?;
+        line.set_nodelay(true).map_err(RedisError::from)?;
+        let line = tls.wrap(&self.address, line).await?;
+        let settings = self.client.get_connection_info().redis_settings();
+        let (connection, motor) =
+            MultiplexedConnection::new_with_config(settings, line, config).await?;
+        let motor = Motor(tokio::spawn(motor));
+        Ok(Connected { connection, _motor: Some(Arc::new(motor)) })
     }
 }
 

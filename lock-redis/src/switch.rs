@@ -17,21 +17,22 @@ use lock_core::BootInstant;
 use lock_core::Clock;
 use lock_core::Result;
 use redis::AsyncConnectionConfig;
-use redis::Client;
 use redis::PushInfo;
 use redis::PushKind;
-use redis::RedisResult;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
 
 use crate::error::During;
+use crate::error::Failure;
 use crate::error::classify;
 use crate::node::Node;
 use crate::reply;
 use crate::server::Address;
+use crate::server::Connected;
 use crate::server::Limits;
+use crate::server::Way;
 
 /// What sentinels tell of it on.
 const CHANNEL: &str = "+switch-master";
@@ -78,18 +79,18 @@ impl Current {
 
 /// An open ear for one sentinel.
 pub(crate) struct Ear {
-    sentinel: Client,
+    sentinel: Way,
     state: Arc<Mutex<State>>,
 }
 
 enum State {
     Deaf { since: Option<BootInstant> },
     Connecting,
-    Hearing { _connection: MultiplexedConnection, broken: Arc<AtomicBool> },
+    Hearing { _connected: Connected, broken: Arc<AtomicBool> },
 }
 
 impl Ear {
-    pub(crate) fn new(sentinel: Client) -> Self {
+    pub(crate) fn new(sentinel: Way) -> Self {
         Self { sentinel, state: Arc::new(Mutex::new(State::Deaf { since: None })) }
     }
 
@@ -115,13 +116,13 @@ impl Ear {
             let broken = Arc::new(AtomicBool::new(false));
             let hear = hear(service.clone(), current.clone(), broken.clone());
             *lock(&state) = match subscribe(&sentinel, limits, hear).await {
-                Ok(mut _connection) => {
+                Ok(mut _connected) => {
                     // What happened before it listened was not told.
-                    let said = master(&mut _connection, &service).await.ok().flatten();
+                    let said = master(&mut _connected.connection, &service).await.ok().flatten();
                     if let (Some(current), Some(address)) = (current.upgrade(), said) {
                         current.is_at(&address);
                     }
-                    State::Hearing { _connection, broken }
+                    State::Hearing { _connected, broken }
                 }
                 Err(_) => State::Deaf { since: Some(now) },
             };
@@ -145,17 +146,16 @@ impl State {
 }
 
 async fn subscribe(
-    sentinel: &Client,
+    sentinel: &Way,
     limits: Limits,
     hear: impl Fn(PushInfo) -> Result<(), SendError> + Send + Sync + 'static,
-) -> RedisResult<MultiplexedConnection> {
+) -> Result<Connected, Failure> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(limits.connect))
         .set_response_timeout(Some(limits.connect))
         .set_push_sender(hear);
-    let mut connection = sentinel.get_multiplexed_async_connection_with_config(&config).await?;
-    connection.subscribe(CHANNEL).await?;
-    Ok(connection)
+    let mut connected = sentinel.connect(limits.connect, config).await?;
+    connected.connection.subscribe(CHANNEL).await?;
+    Ok(connected)
 }
 
 /// Takes in what a sentinel pushes.

@@ -13,6 +13,7 @@ use lock_core::Engine;
 use lock_core::EngineOptions;
 use lock_core::ErrorKind;
 use lock_core::LockGuard;
+use lock_core::LockKey;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
 use lock_redis::DRIVER;
@@ -67,6 +68,23 @@ async fn a_frozen_server_costs_the_lock_at_its_deadline_and_no_later() {
     assert!(start.elapsed() <= seconds(1) + Duration::from_millis(300), "{:?}", start.elapsed());
     server.thaw();
     lock_by(&locks, "a", seconds(5)).await.unlock().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_calls_share_one_try_to_connect_to_a_frozen_server() {
+    let server = Server::start(&[]);
+    let url = format!("{}?reply_timeout=300ms&connect_timeout=300ms", server.url());
+    let backend = DRIVER.open(ConnectUrl::parse(&url).unwrap()).await.unwrap();
+    let key = LockKey::new("a").unwrap();
+    server.freeze();
+    backend.inspect(&key).await.unwrap_err();
+    let start = Instant::now();
+    for answer in futures_util::future::join_all((0..30).map(|_| backend.inspect(&key))).await {
+        answer.unwrap_err();
+    }
+    assert!(start.elapsed() < seconds(2), "{:?}", start.elapsed());
+    server.thaw();
+    backend.inspect(&key).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,6 +144,26 @@ async fn a_server_that_restarted_empty_makes_no_second_majority() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_majority_that_is_silent_for_a_while_costs_no_lock_and_shows_nothing_as_free() {
+    let (fleet, ttl) = (Fleet::start(3), ms(4_000));
+    fleet.await_age(ttl);
+    let locks = connect(&fleet.url("ttl_max=4s")).await.unwrap();
+    let held = locks.lock("a", &options().ttl(ttl)).await.unwrap();
+    until("a lock at every server", || fleet.holding("a") == [0, 1, 2]);
+    fleet.servers[0].freeze();
+    fleet.servers[1].freeze();
+    // Renewals begin after a third of the TTL.
+    tokio::time::sleep(ttl / 2).await;
+    let error = locks.status("a").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    fleet.servers[0].thaw();
+    fleet.servers[1].thaw();
+    tokio::time::sleep(ttl).await;
+    assert!(held.is_valid(), "a failed renewal is no reason to release");
+    held.unlock().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_minority_that_was_won_is_given_back() {
     let fleet = fleet(3);
     let locks = open(&fleet).await;

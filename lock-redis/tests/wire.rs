@@ -58,6 +58,36 @@ async fn a_free_key_costs_one_command_to_lock_and_one_to_unlock() {
     assert!(heard.iter().all(|line| line.contains("\"EVALSHA\"")), "{heard:#?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_locks_and_waiters_share_one_connection() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await.unwrap();
+    let options = LockOptions::new().ttl(Duration::from_secs(3));
+    let mut held = Vec::new();
+    for n in 0..200 {
+        held.push(locks.lock(&format!("key:{n}"), &options).await.unwrap());
+    }
+    let wait = LockOptions::new().wait(Duration::from_secs(10));
+    let waiting: Vec<_> = (0..50)
+        .map(|n| {
+            let (locks, wait) = (locks.clone(), wait.clone());
+            tokio::spawn(async move {
+                locks.lock(&format!("key:{n}"), &wait).await.unwrap().unlock().await.unwrap();
+            })
+        })
+        .collect();
+    // Long enough for a renewal of all.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    // One is the question's own.
+    assert!(server.command("INFO clients").contains("connected_clients:2\r\n"));
+    for guard in held {
+        guard.unlock().await.unwrap();
+    }
+    for waiter in waiting {
+        waiter.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_lock_that_waits_for_replicas_costs_one_more_command_sent_along() {
     let server = Server::start(&[]);

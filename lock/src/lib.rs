@@ -13,7 +13,7 @@
 //! # #[cfg(feature = "memory")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> lock::Result<()> {
-//! let locks = lock::connect("memory:?prefix=shop:").await?; // or sqlite:locks.db
+//! let locks = lock::connect("memory:?prefix=shop:").await?; // or redis://HOST
 //!
 //! let options = LockOptions::new().ttl(Duration::from_secs(10)).wait(Duration::from_secs(5));
 //! let guard = locks.lock("sku:123", &options).await?; // renewed until it is dropped
@@ -34,7 +34,7 @@
 //! # #[cfg(not(feature = "memory"))] fn main() {}
 //! ```
 //!
-//! Each backend is a feature of its name: `memory` and `sqlite`, both on by default. The [manual] tells
+//! Each backend is a feature of its name: `memory`, `sqlite` and `redis`, all on by default. The [manual] tells
 //! [which to choose](manual::choosing), [what can be configured](manual::configuration), [how to
 //! test](manual::testing), [how to move to another](manual::migrating) and [what each error means](manual::errors).
 //!

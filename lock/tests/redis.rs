@@ -9,10 +9,12 @@ mod servers;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::time::Duration;
 
 use lock::Config;
 use lock::LockOptions;
 
+use crate::servers::Fleet;
 use crate::servers::Server;
 use crate::servers::free_port;
 
@@ -118,6 +120,18 @@ async fn no_password_is_shown_of_what_works_nor_of_what_stops_working() {
     shown += &format!("{:?}", guard.unlock().await);
     assert!(shown.contains("nobody listens there"), "{shown}");
     assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[tokio::test]
+async fn who_names_no_ttl_gets_what_a_quorum_keeps_at_most() {
+    let fleet = Fleet::start(3);
+    fleet.await_age(Duration::from_secs(3));
+    let locks = lock::connect(&fleet.url("ttl_max=2s")).await.unwrap();
+    let guard = locks.lock("a", &LockOptions::new()).await.unwrap();
+    assert_eq!(guard.ttl(), Duration::from_secs(2));
+    guard.unlock().await.unwrap();
+    let error = lock::connect(&fleet.url("ttl_max=2s&ttl=30s")).await.unwrap_err();
+    assert!(error.to_string().ends_with("keeps a lock for at most 2s, not 30s"), "{error}");
 }
 
 #[tokio::test]

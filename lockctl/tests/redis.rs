@@ -25,6 +25,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::servers::Cluster;
+use crate::servers::Fleet;
 use crate::servers::Server;
 use crate::servers::Watched;
 use crate::servers::free_port;
@@ -37,12 +38,16 @@ struct Shared {
 
 impl Shared {
     fn new() -> Self {
-        let server = env::var_os("LOCK_TEST_REDIS_URL").is_none().then(|| Server::start(&[]));
-        let url =
-            server.as_ref().map_or_else(|| env::var("LOCK_TEST_REDIS_URL").unwrap(), Server::url);
-        let prefix = Place::new().path("").display().to_string().replace('/', ":");
-        Self { place: Place::over(&format!("{url}?prefix={prefix}")), _server: server }
+        let given = env::var("LOCK_TEST_REDIS_URL").ok();
+        let server = given.is_none().then(|| Server::start(&[]));
+        let url = given.or_else(|| server.as_ref().map(Server::url)).unwrap();
+        Self { place: Place::over(&format!("{url}?prefix={}", prefix())), _server: server }
     }
+}
+
+/// What nobody else's keys begin with.
+fn prefix() -> String {
+    Place::new().path("").display().to_string().replace('/', ":")
 }
 
 fn parse(text: &str) -> Value {
@@ -254,7 +259,7 @@ fn a_leader_that_is_robbed_leads_anew_with_a_higher_fence() {
     let shared = Shared::new();
     let place = &shared.place;
     let script = "echo $LOCK_FENCE >> terms; sleep 1000";
-    let leader = place.start(&["elect", "k", "--ttl", "1s", "--", "sh", "-c", script]);
+    let leader = place.start(&["elect", "k", "--ttl", "3s", "--", "sh", "-c", script]);
     eventually("the first term", || place.read("terms").lines().count() == 1);
     assert_eq!(place.run(&["unlock", "--force", "k"]).code, 0);
     eventually("the second term", || place.read("terms").lines().count() == 2);
@@ -298,7 +303,7 @@ fn no_command_gets_the_password() {
 /// What has to work over whatever URL.
 fn essentials(url: &str) {
     let place = Place::over(url);
-    let job = place.start_job(&["run", "k", "--ttl", "1s", "--owner", "ann"], "job", "sleep 1000");
+    let job = place.start_job(&["run", "k", "--ttl", "5s", "--owner", "ann"], "job", "sleep 1000");
     says(&place, &["run", "k", "--", "true"], 75, "held by ann");
     let status = parse(&place.run(&["status", "k", "--json"]).stdout);
     assert_eq!(steady(status.clone())["holders"][0]["owner"], "ann");
@@ -307,12 +312,12 @@ fn essentials(url: &str) {
     assert_eq!(place.run(&["unlock", "--force", "k"]).code, 0);
     let lost = finish(job);
     assert_eq!(lost.code, 76, "{}", lost.stderr);
-    let acquired = place.run(&["acquire", "k", "--hold-for", "2s", "--json"]);
+    let acquired = place.run(&["acquire", "k", "--hold-for", "5s", "--json"]);
     assert_eq!(acquired.code, 0, "{}", acquired.stderr);
     let acquired = parse(&acquired.stdout);
     assert!(acquired["fence"].as_u64() > status["holders"][0]["fence"].as_u64());
     let handle = acquired["handle"].as_str().unwrap();
-    assert_eq!(place.run(&["renew", handle, "--hold-for", "1500ms"]).code, 0);
+    assert_eq!(place.run(&["renew", handle, "--hold-for", "4s"]).code, 0);
     assert_eq!(place.run(&["release", handle]).code, 0);
     for arguments in [&["cleanup"][..], &["profile"], &["schema"]] {
         assert_eq!(place.run(arguments).code, 0, "{arguments:?}");
@@ -342,7 +347,11 @@ fn a_cluster_is_used_as_one() {
 
 #[test]
 fn a_majority_of_servers_is_used_as_one() {
-    let fleet = servers::Fleet::start(3);
-    fleet.await_age(Duration::from_secs(3));
-    essentials(&fleet.url("ttl_max=2s&ttl=2s"));
+    let query = format!("ttl_max=6s&ttl=5s&node_timeout=1s&prefix={}", prefix());
+    if let Ok(urls) = env::var("LOCK_TEST_REDLOCK_URLS") {
+        return essentials(&format!("redlock://{}?{query}", urls.replace("redis://", "")));
+    }
+    let fleet = Fleet::start(3);
+    fleet.await_age(Duration::from_secs(7));
+    essentials(&fleet.url(&query));
 }

@@ -13,8 +13,8 @@ use crate::Wait;
 pub struct EngineOptions {
     /// What stands before every key in the store; counts towards its 512 bytes.
     pub prefix: String,
-    /// The TTL of a lock call that names none.
-    pub ttl: Duration,
+    /// The TTL of a lock call that names none; if `None`, 30 s, or the most that the store keeps.
+    pub ttl: Option<Duration>,
     /// The wait of a lock call that names none.
     pub wait: Wait,
     /// How long one request to the store may take before it is given up.
@@ -43,7 +43,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             prefix: String::new(),
-            ttl: Duration::from_secs(30),
+            ttl: None,
             wait: Wait::Forever,
             operation_timeout: Duration::from_secs(5),
             owner: None,
@@ -70,7 +70,7 @@ impl EngineOptions {
     /// Sets the TTL of a lock call that names none.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
+        self.ttl = Some(ttl);
         self
     }
 

@@ -192,7 +192,7 @@ impl Engine {
 
     async fn release_handle(&self, handle: &Handle) -> Result<()> {
         self.0.check_open()?;
-        let claim = self.claim_of(handle, self.0.options.ttl)?;
+        let claim = self.claim_of(handle, self.0.default_ttl())?;
         match release_patiently(&self.0, &claim, self.0.now()).await? {
             Release::Released => Ok(()),
             Release::NotHeld => Err(not_held()),

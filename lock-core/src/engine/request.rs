@@ -17,6 +17,9 @@ use crate::Owner;
 use crate::Renew;
 use crate::Result;
 
+/// The TTL where nobody says anything, if the store keeps a lock for so long.
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
 /// Parses a call into what to ask the store for; `waits` tells whether it may stand in line.
 pub(crate) fn claim(
     shared: &Shared,
@@ -75,7 +78,7 @@ impl Shared {
 
     /// Checks a TTL, and raises it to the smallest that the store can grant.
     pub(crate) fn parse_ttl(&self, ttl: Option<Duration>) -> Result<Duration> {
-        let ttl = ttl.unwrap_or(self.options.ttl);
+        let ttl = ttl.unwrap_or_else(|| self.default_ttl());
         if ttl.is_zero() {
             return Err(Error::new(ErrorKind::InvalidInput, "a TTL must be longer than zero"));
         }
@@ -85,6 +88,11 @@ impl Shared {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         Ok(ttl.max(self.profile.ttl_min))
+    }
+
+    /// The TTL of a call that names none.
+    pub(crate) fn default_ttl(&self) -> Duration {
+        self.options.ttl.unwrap_or_else(|| DEFAULT_TTL.min(self.profile.ttl_max))
     }
 
     /// When a hold ends that nobody renews: on a session the store would keep it for ever.

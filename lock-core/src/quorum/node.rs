@@ -234,7 +234,10 @@ impl Node {
         let (node, caught) = (self.clone(), AssertUnwindSafe(request).catch_unwind());
         Box::pin(async move {
             let answer = caught.await;
-            node.silent.store(false, Ordering::Relaxed);
+            // A failure may be no more than the end of a long silence.
+            if let Ok(Ok(_)) = answer {
+                node.silent.store(false, Ordering::Relaxed);
+            }
             answer.unwrap_or_else(|_| Err(panicked()))
         })
     }
@@ -245,7 +248,7 @@ impl Node {
         Late(self.clone())
     }
 
-    /// Whether it has answered nothing since a round ended without it.
+    /// Whether it has done nothing that was asked since a round ended without it.
     pub(super) fn is_silent(&self) -> bool {
         self.silent.load(Ordering::Relaxed)
     }

@@ -23,6 +23,7 @@ use crate::rig::SECOND;
 use crate::rig::TTL;
 use crate::rig::claim;
 use crate::rig::ms;
+use crate::rig::refused;
 
 #[tokio::test]
 async fn a_majority_renews_and_the_lease_counts_from_before_the_round() {
@@ -103,7 +104,7 @@ async fn a_guard_outlives_the_doubt_of_its_neighbour_and_both_the_end_of_the_dou
     let doubtful = engine.lock("job", &wanted).await.unwrap();
     let sure = engine.lock("sure", &wanted).await.unwrap();
     rig.members[0].controls().expire("job").unwrap();
-    rig.members[2].controls().fail_all(crate::rig::refused());
+    rig.members[2].controls().fail_all(refused());
     hand.advance(TTL * 3).await;
     assert!(sure.is_valid(), "{sure:?}");
     assert!(!doubtful.is_valid());
@@ -111,7 +112,7 @@ async fn a_guard_outlives_the_doubt_of_its_neighbour_and_both_the_end_of_the_dou
     rig.members[2].controls().heal();
     let again = engine.lock("job", &wanted).await.unwrap();
     rig.members[0].controls().expire("job").unwrap();
-    rig.members[2].controls().fail_all(crate::rig::refused());
+    rig.members[2].controls().fail_all(refused());
     hand.advance(TTL / 2).await;
     rig.members[2].controls().heal();
     hand.advance(TTL * 2).await;
@@ -160,4 +161,24 @@ async fn a_release_is_not_held_up_by_a_member_that_hangs() {
     hung.resume();
     rig.rest().await;
     assert_eq!(rig.held_at().await, []);
+}
+
+#[tokio::test]
+async fn a_request_that_fails_after_a_long_silence_does_not_end_the_silence() {
+    let rig = Rig::new();
+    let claim = claim();
+    rig.acquire(&claim).await;
+    rig.rest().await;
+    rig.controls(1).expire("job").unwrap();
+    rig.controls(2).delay(Call::Keep, When::Before, SECOND / 2);
+    for budget in [BUDGET, BUDGET / 10, BUDGET / 10] {
+        rig.controls(2).fail_next(Call::Keep, When::After, refused());
+        let began = rig.hand.clock().now();
+        let keep = async {
+            rig.quorum.keep(std::slice::from_ref(&claim)).await.unwrap_err();
+            rig.hand.clock().now()
+        };
+        let ended = rig.during(SECOND, keep).await;
+        assert_eq!(ended.saturating_since(began), budget);
+    }
 }

@@ -53,7 +53,8 @@ fn check_grace(
     flag: &str,
 ) -> Result<(), Outcome> {
     let of_url = context.config.url.as_ref().and_then(|url| url.duration("ttl").ok().flatten());
-    let ttl = ttl.or(context.config.default_ttl).or(of_url).unwrap_or(DEFAULT_TTL);
+    let usual = DEFAULT_TTL.min(context.provider.profile().ttl_max);
+    let ttl = ttl.or(context.config.default_ttl).or(of_url).unwrap_or(usual);
     if grace < ttl {
         return Ok(());
     }

@@ -1,0 +1,84 @@
+//! What a server's clock leaves behind when it is set back: fences and places in line of a time to come.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
+
+mod servers;
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use lock_core::ConnectUrl;
+use lock_core::Engine;
+use lock_core::EngineOptions;
+use lock_core::LockOptions;
+use lock_core::LockProvider;
+use lock_core::Token;
+use lock_redis::DRIVER;
+
+use crate::servers::Server;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn connect(server: &Server) -> Arc<dyn LockProvider> {
+    let backend = DRIVER.open(ConnectUrl::parse(&server.url()).unwrap()).await.unwrap();
+    Arc::new(Engine::new(backend, EngineOptions::default()).unwrap())
+}
+
+/// Since 1970, as all clocks of this host have it.
+fn in_an_hour() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + HOUR
+}
+
+/// The name of the card of the only lock, and of its line.
+fn companions(server: &Server) -> (String, String) {
+    let answer = server.command("KEYS lk:*:a");
+    let card = answer.lines().nth(2).unwrap().to_owned();
+    let line = card.replace("}:", "}q:");
+    (card, line)
+}
+
+fn lives_for(server: &Server, name: &str) -> Duration {
+    let answer = server.command(&format!("PTTL {name}"));
+    Duration::from_millis(answer.trim_start_matches(':').trim().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_fence_ahead_of_the_clock_is_remembered_until_the_clock_has_passed_it() {
+    let server = Server::start(&[]);
+    let locks = connect(&server).await;
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    let (card, _) = companions(&server);
+    let day = HOUR * 24;
+    assert!(lives_for(&server, &card) < day + HOUR);
+    let ahead = (in_an_hour() + day * 365).as_micros();
+    server.command(&format!("HSET {card} f {ahead}"));
+    for mode in ["exclusive", "shared"] {
+        let options = LockOptions::new().mode(mode.parse().unwrap());
+        let held = locks.lock("a", &options).await.unwrap();
+        assert!(u128::from(held.fence().get()) > ahead, "{mode}");
+        assert!(lives_for(&server, &card) > day * 365, "{mode}");
+        held.extend(HOUR).await.unwrap();
+        assert!(lives_for(&server, &card) > day * 365, "kept as {mode}");
+        assert!(locks.try_lock("a", &LockOptions::new()).await.unwrap().acquired().is_none());
+        held.unlock().await.unwrap();
+        assert!(lives_for(&server, &card) > day * 365, "released as {mode}");
+    }
+    locks.cleanup_expired().await.unwrap();
+    assert!(lives_for(&server, &card) > day * 365, "cleaned up");
+}
+
+#[tokio::test]
+async fn a_place_in_line_of_a_time_to_come_holds_nobody_up() {
+    let server = Server::start(&[]);
+    let locks = connect(&server).await;
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    let (card, line) = companions(&server);
+    let dead = Token::random();
+    server.command(&format!("ZADD {line} 1 {dead}"));
+    let place = format!("\"{} exclusive\"", in_an_hour().as_millis());
+    assert!(server.command(&format!("HSET {card} p:{dead} {place}")).starts_with(":1"));
+    let fair = LockOptions::new().fair().wait(Duration::from_secs(3));
+    locks.lock("a", &fair).await.unwrap().unlock().await.unwrap();
+    assert_eq!(locks.status("a").await.unwrap().waiting, 0);
+}
