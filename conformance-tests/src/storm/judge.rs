@@ -10,7 +10,6 @@ use std::time::Duration;
 use lock_core::BootInstant;
 use lock_core::LockKey;
 
-use crate::Failure;
 use crate::Outcome;
 use crate::check;
 use crate::check::Refusals;
@@ -44,7 +43,7 @@ pub(super) fn judge(round: &Round, tally: &mut Tally) -> Outcome {
     let judged = round.check(&history, tally);
     if let Err(failure) = judged {
         let path = dump(round, &history)?;
-        return Err(Failure::new(format!("{failure:?}\n  all of it is in {path}")));
+        return Err(failure.within(format!("what is all in {path}")));
     }
     tally.add(round, &history);
     Ok(())

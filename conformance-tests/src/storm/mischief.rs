@@ -8,7 +8,7 @@ use lock_core::BootInstant;
 use lock_core::LockKey;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::SliceRandom as _;
 
 use crate::Outcome;
 use crate::Weather;
@@ -49,17 +49,21 @@ impl Event {
     }
 }
 
-/// Strikes the store again and again. Nothing is left to mend when it ends.
+/// Strikes the store again and again, in each way once before in any way again. Nothing is left to mend when it ends.
 pub(super) async fn strike(
     target: Arc<dyn Target>,
     keys: Vec<LockKey>,
     mut random: StdRng,
     until: BootInstant,
 ) -> Outcome<Vec<Event>> {
-    let (blows, mut events) = (target.blows(), Vec::new());
+    let (mut blows, mut events) = (Vec::new(), Vec::new());
     while now() < until {
         sleep(ms(random.random_range(50..700))).await;
-        let Some(blow) = blows.choose(&mut random) else { break };
+        if blows.is_empty() {
+            blows = target.blows();
+            blows.shuffle(&mut random);
+        }
+        let Some(blow) = blows.pop() else { break };
         let long = ms(random.random_range(20..1500));
         let from = now();
         let forgot = target.strike(blow, long, &keys).await?;

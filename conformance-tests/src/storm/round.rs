@@ -109,7 +109,7 @@ impl Storm {
 
 impl Failure {
     /// Says where it happened.
-    fn within(self, place: impl std::fmt::Display) -> Self {
+    pub(super) fn within(self, place: impl std::fmt::Display) -> Self {
         match self.into_verdict() {
             crate::Verdict::Passed => Self::new(place),
             crate::Verdict::Skipped(message) | crate::Verdict::Failed(message) => {
