@@ -91,7 +91,7 @@ impl Storm {
         let [one, two, mut three] = [(); 3].map(|()| StdRng::from_rng(random));
         // Each in a task of its own: a target may block while it strikes.
         let struck = tokio::spawn(strike(self.target.clone(), self.full_keys.clone(), one, until));
-        let turned = tokio::spawn(weather(self.target.lines(), two, until));
+        let turned = tokio::spawn(weather(self.target.lines(), self.ttl, two, until));
         let hurt = upset(crew, self.ttl, &mut three, until).await;
         events.extend(struck.await??.into_iter().chain(turned.await?).chain(hurt?));
         let healed = now();

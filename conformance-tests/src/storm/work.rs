@@ -162,9 +162,9 @@ impl Worker {
         if rare(random) {
             hold = random.random_range(0..200);
         }
-        if rare(random) && random.random_bool(0.3) {
+        if rare(random) && random.random_bool(0.4) {
             hold = random.random_range(0..ttl.as_millis() as u64 * 5 / 2);
-            options = if random.random_bool(0.3) { options.without_renewal() } else { options };
+            options = if random.random_bool(0.5) { options.without_renewal() } else { options };
         }
         if wild && random.random_bool(0.3) {
             options.wait = Some(Wait::For(ms(random.random_range(1..ttl.as_millis() as u64))));
