@@ -19,6 +19,7 @@ use crate::history::Op;
 use crate::history::Record;
 
 use super::mischief::Event;
+use super::pulse::Pulse;
 use super::round::SLACK;
 use super::tally::Tally;
 
@@ -35,6 +36,7 @@ pub(super) struct Round {
     pub(super) keys: BTreeMap<LockKey, String>,
     pub(super) ttl: Duration,
     pub(super) bound: Duration,
+    pub(super) pulse: Pulse,
 }
 
 /// Judges a round, and counts it if it was good.
@@ -78,7 +80,7 @@ impl Round {
         // Who is stopped can tell nothing in time.
         let well: Vec<_> =
             history.iter().filter(|it| !self.hurt.contains(&it.process)).cloned().collect();
-        check::losses_are_told(&well, SLACK)?;
+        check::losses_are_told(&well, SLACK + self.stalled())?;
         self.all_were_served(history)?;
         let calm = self.grants(history).filter(|grant| grant.invoke_ns > self.healed.as_nanos());
         let served: BTreeSet<_> = calm.map(|grant| grant.key.as_str()).collect();
@@ -94,13 +96,19 @@ impl Round {
         Ok(())
     }
 
+    /// For how long the machine let nobody run.
+    pub(super) fn stalled(&self) -> Duration {
+        self.pulse.lost(self.began, BootInstant::FAR)
+    }
+
     /// How long a call waited in the calm.
     pub(super) fn waited(&self, record: &Record) -> Duration {
         if record.op != Op::Acquire {
             return Duration::ZERO;
         }
-        let from = record.invoke_ns.max(self.healed.as_nanos());
-        Duration::from_nanos(record.return_ns.saturating_sub(from))
+        let from = BootInstant::from_nanos(record.invoke_ns).max(self.healed);
+        let until = BootInstant::from_nanos(record.return_ns);
+        until.saturating_since(from).saturating_sub(self.pulse.lost(from, until))
     }
 
     pub(super) fn grants<'a>(

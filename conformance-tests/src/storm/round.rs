@@ -24,6 +24,7 @@ use super::mischief::strike;
 use super::mischief::upset;
 use super::mischief::weather;
 use super::plan::Plan;
+use super::pulse::Pulse;
 use super::tally::Tally;
 use super::work::Mood;
 use super::work::Part;
@@ -43,6 +44,7 @@ struct Storm {
     ttl: Duration,
     /// How long a waiter may wait in a calm.
     bound: Duration,
+    pulse: Pulse,
 }
 
 /// Lets rounds follow each other for as long as the plan says, and shows figures.
@@ -60,7 +62,7 @@ pub(super) async fn rounds(target: &Arc<dyn Target>, plan: &Plan) -> Outcome {
             let number = tally.rounds + 1;
             return Err(failure.within(format!("seed {}, round {number}", plan.seed)));
         }
-        nothing_is_left(&storm.cx, storm.ttl + SLACK).await?;
+        nothing_is_left(&storm.cx, storm.bound).await?;
     }
     println!("{tally}");
     Ok(())
@@ -75,7 +77,7 @@ impl Storm {
         let full_keys = keys.iter().map(|key| cx.key(key)).collect();
         // Who was killed holds for a TTL; then others still stand before whoever waits.
         let bound = target.recovery() + ttl + profile.poll.max + SLACK;
-        Ok(Self { cx, target: target.clone(), keys, full_keys, ttl, bound })
+        Ok(Self { cx, target: target.clone(), keys, full_keys, ttl, bound, pulse: Pulse::start() })
     }
 
     fn part(&self, seed: u64) -> Part {
@@ -85,6 +87,7 @@ impl Storm {
 
     async fn round(&self, crew: &mut Crew, random: &mut StdRng, left: Duration) -> Outcome<Round> {
         let most = left.saturating_sub(self.bound).clamp(STORM[0], STORM[1]);
+        self.pulse.clear();
         let (began, mut events) = (now(), Vec::new());
         let until = began + random.random_range(STORM[0]..=most);
         crew.tell(Mood::Wild)?;
@@ -97,13 +100,13 @@ impl Storm {
         let healed = now();
         crew.tell(Mood::Mild)?;
         sleep(self.bound + SLACK).await;
-        let (records, hurt) = crew.rest(self.bound * 3).await.map_err(|failure| {
+        let (records, hurt) = crew.rest(self.bound * 4).await.map_err(|failure| {
             let events: Vec<_> = events.iter().map(ToString::to_string).collect();
             failure.within(format!("after {}", events.join("\n  ")))
         })?;
         let keys = self.full_keys.iter().cloned().zip(self.keys.iter().cloned()).collect();
-        let (ttl, bound) = (self.ttl, self.bound);
-        Ok(Round { began, healed, records, hurt, events, keys, ttl, bound })
+        let (ttl, bound, pulse) = (self.ttl, self.bound, self.pulse.clone());
+        Ok(Round { began, healed, records, hurt, events, keys, ttl, bound, pulse })
     }
 }
 
