@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use crate::Cx;
 use crate::Failure;
 use crate::Outcome;
-use crate::cases::history::nothing_is_left;
+use crate::check;
 use crate::cx::ms;
 use crate::cx::now;
 use crate::cx::sleep;
@@ -62,7 +62,7 @@ pub(super) async fn rounds(target: &Arc<dyn Target>, plan: &Plan) -> Outcome {
             let number = tally.rounds + 1;
             return Err(failure.within(format!("seed {}, round {number}", plan.seed)));
         }
-        nothing_is_left(&storm.cx, storm.bound).await?;
+        storm.nothing_is_left().await?;
     }
     println!("{tally}");
     Ok(())
@@ -83,6 +83,25 @@ impl Storm {
     fn part(&self, seed: u64) -> Part {
         let (keys, ttl, patience) = (self.keys.clone(), self.ttl, self.bound * 3);
         Part { seed, first: 1, tasks: 0, keys, ttl, patience }
+    }
+
+    /// C9: within the bound nobody holds or waits for anything any more.
+    async fn nothing_is_left(&self) -> Outcome {
+        let until = now() + self.bound;
+        loop {
+            let Err(failure) = self.look_for_left().await else { return Ok(()) };
+            // Also a store that does not answer is asked again.
+            if now() > until {
+                return Err(failure);
+            }
+            sleep(ms(100)).await;
+        }
+    }
+
+    async fn look_for_left(&self) -> Outcome {
+        let client = self.cx.client().await?;
+        let left = client.list(self.cx.namespace(), None, 10).await?.items;
+        Ok(check::nothing_is_left(&left)?)
     }
 
     async fn round(&self, crew: &mut Crew, random: &mut StdRng, left: Duration) -> Outcome<Round> {
