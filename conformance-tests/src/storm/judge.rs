@@ -32,6 +32,8 @@ pub(super) struct Round {
     /// The tasks whose process was killed or frozen.
     pub(super) hurt: BTreeSet<u64>,
     pub(super) events: Vec<Event>,
+    /// What processes said of outages.
+    pub(super) outages: Vec<String>,
     /// What the keys are called in the history.
     pub(super) keys: BTreeMap<LockKey, String>,
     pub(super) ttl: Duration,
@@ -127,6 +129,9 @@ fn dump(round: &Round, history: &[Record]) -> Outcome<String> {
     let mut file = BufWriter::new(File::create(&path)?);
     for event in &round.events {
         writeln!(file, "{event}")?;
+    }
+    for outage in &round.outages {
+        writeln!(file, "{outage}")?;
     }
     for record in history {
         writeln!(file, "{}", serde_json::to_string(record)?)?;

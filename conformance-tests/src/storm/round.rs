@@ -123,9 +123,10 @@ impl Storm {
             let events: Vec<_> = events.iter().map(ToString::to_string).collect();
             failure.within(format!("after {}", events.join("\n  ")))
         })?;
+        let outages = crew.outages();
         let keys = self.full_keys.iter().cloned().zip(self.keys.iter().cloned()).collect();
         let (ttl, bound, pulse) = (self.ttl, self.bound, self.pulse.clone());
-        Ok(Round { began, healed, records, hurt, events, keys, ttl, bound, pulse })
+        Ok(Round { began, healed, records, hurt, events, outages, keys, ttl, bound, pulse })
     }
 }
 

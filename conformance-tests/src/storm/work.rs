@@ -201,7 +201,10 @@ impl Worker {
             }
             Ok(None) => self.failed(record, Done::Fail),
             Err(error) if error.kind() == ErrorKind::Timeout => self.failed(record, Done::Fail),
-            Err(error) if is_outage(&error) => self.failed(record, Done::Info),
+            Err(error) if is_outage(&error) => {
+                say(&format!("{} {process} {error}", now().as_nanos()))?;
+                self.failed(record, Done::Info)
+            }
             Err(error) => Err(error.into()),
         }
     }
