@@ -9,7 +9,7 @@
 //!   the store [`Forgot`]: each such time excuses overlaps with what was granted before it, and no other.
 //! - Fences rise over everything, forgotten or not, and from round to round (C1, C2).
 //! - Losses are told (C10), nobody waits for longer than the bound in a calm (C7), nothing is left (C9), and no call
-//!   fails but for an outage.
+//!   fails but for an outage. Time in which the machine let nobody run does not count; it is shown.
 //!
 //! The seed of a run is printed. It repeats the choices, not the moments at which they meet.
 
@@ -17,6 +17,7 @@ mod crew;
 mod judge;
 mod mischief;
 mod plan;
+mod pulse;
 mod round;
 mod tally;
 pub(crate) mod work;

@@ -49,10 +49,14 @@ impl Cluster {
     /// Returns the server that has `slot`.
     pub(crate) async fn node(&self, slot: u16) -> Result<Node> {
         self.refresh().await?;
-        match self.map().owner(slot) {
-            Some(owner) => self.pool.node(&owner),
-            None => Err(Error::new(ErrorKind::Unavailable, "the cluster does not serve the slot")),
-        }
+        let mut map = self.map();
+        let Some(owner) = map.owner(slot) else {
+            // Whoever drew the map may not have known all of it yet.
+            map.stale = true;
+            return Err(Error::new(ErrorKind::Unavailable, "the cluster does not serve the slot"));
+        };
+        drop(map);
+        self.pool.node(&owner)
     }
 
     /// Returns every primary.
@@ -121,7 +125,7 @@ impl Cluster {
     async fn ask_one(&self, address: &Address) -> Result<Vec<Range>> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
-        let answer = self.pool.node(address)?.call(command).await;
+        let answer = self.pool.node(address)?.ask(command).await;
         let answer = answer.map_err(|failure| failure.into_error(During::Connect))?;
         reply::list(answer)?.into_iter().map(|range| read(range, address)).collect()
     }

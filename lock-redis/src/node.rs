@@ -219,6 +219,20 @@ impl Node {
         Ok(self.settle(live.id, request).await?)
     }
 
+    /// Asks a question that is not about locks: also a replica may answer it.
+    pub(crate) async fn ask(&self, question: Cmd) -> Result<Value, Failure> {
+        if self.is_connected() {
+            return self.call(question).await;
+        }
+        let limits = self.0.limits;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(limits.connect))
+            .set_response_timeout(Some(limits.connect));
+        // For this once: locks need a connection to a server that was found fit for them.
+        let connection = self.0.client.get_multiplexed_async_connection_with_config(&config);
+        Ok(connection.await?.req_packed_command(&question).await?.extract_error()?)
+    }
+
     /// Sends several commands at once; each has an answer of its own, in order.
     pub(crate) async fn calls(
         &self,

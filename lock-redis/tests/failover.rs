@@ -147,8 +147,17 @@ async fn the_replica_that_takes_over_a_shard_is_found() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_know_the_way_into_a_cluster() {
+    let cluster = Cluster::start();
+    let replicas = cluster.servers.iter().filter(|server| !server.is_primary());
+    let hosts: Vec<_> = replicas.map(|server| format!("127.0.0.1:{}", server.port)).collect();
+    let locks = connect(&format!("redis+cluster://{}", hosts.join(","))).await;
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+}
+
 async fn wait_for(locks: Arc<dyn LockProvider>, key: String) -> LockGuard {
-    locks.lock(&key, &LockOptions::new().wait(seconds(20))).await.unwrap()
+    locks.lock(&key, &LockOptions::new().wait(seconds(200))).await.unwrap()
 }
 
 /// Locks and unlocks; only outages may fail it.

@@ -1,5 +1,5 @@
 //! Random faults: of one server by default; with `LOCK_TEST_FULL`, or if a length is given, also of what
-//! sentinels watch and of a cluster. `cargo xtask storm redis --minutes 30` runs them for long.
+//! sentinels watch, of a cluster, and of Redlock. `cargo xtask storm redis --minutes 30` runs them for long.
 
 #![allow(clippy::unwrap_used, reason = "a server that cannot be struck must end the storm")]
 
@@ -7,6 +7,7 @@ mod servers;
 mod storm {
     pub(crate) mod cluster;
     pub(crate) mod one;
+    pub(crate) mod quorum;
     pub(crate) mod watched;
 }
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     if is("LOCK_TEST_FULL") || is(SECONDS) {
         targets.push(Arc::new(storm::watched::Sentinel::default()));
         targets.push(Arc::new(storm::cluster::Shards::default()));
+        targets.push(Arc::new(storm::quorum::Redlock::default()));
     }
     conformance_tests::storm::run(targets)
 }

@@ -36,6 +36,8 @@ pub(super) struct Crew {
     mood: Mood,
     hands: Vec<Hand>,
     records: Vec<Record>,
+    /// What they said of outages.
+    outages: Vec<String>,
     /// The tasks that were killed or frozen in this round.
     hurt: BTreeSet<u64>,
 }
@@ -55,7 +57,8 @@ impl Crew {
             environments.push(target.environment());
         }
         let (cx, mood) = (cx.clone(), Mood::Rest);
-        let mut crew = Self { cx, environments, part, mood, hands, records, hurt };
+        let outages = Vec::new();
+        let mut crew = Self { cx, environments, part, mood, hands, records, outages, hurt };
         for place in 0..HANDS {
             let hand = crew.hire(place)?;
             crew.hands.push(hand);
@@ -104,6 +107,11 @@ impl Crew {
         self.hands[place].process.go_on()
     }
 
+    /// Returns what was said of outages in this round.
+    pub(super) fn outages(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.outages)
+    }
+
     /// Lets all come to rest, and returns what they recorded in this round and who was hurt.
     pub(super) async fn rest(
         &mut self,
@@ -131,9 +139,12 @@ impl Crew {
         }
     }
 
-    /// Takes a record in; what else a process says is for nobody.
+    /// Takes in a record, or what a process says of an outage.
     fn hear(&mut self, line: &str) {
-        self.records.extend(serde_json::from_str::<Record>(line).ok());
+        match serde_json::from_str(line) {
+            Ok(record) => self.records.push(record),
+            Err(_) => self.outages.extend(serde_json::from_str::<String>(line)),
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 use lock_core::BootInstant;
 use lock_core::LockKey;
 
-use crate::Failure;
 use crate::Outcome;
 use crate::check;
 use crate::check::Refusals;
@@ -20,6 +19,7 @@ use crate::history::Op;
 use crate::history::Record;
 
 use super::mischief::Event;
+use super::pulse::Pulse;
 use super::round::SLACK;
 use super::tally::Tally;
 
@@ -32,10 +32,13 @@ pub(super) struct Round {
     /// The tasks whose process was killed or frozen.
     pub(super) hurt: BTreeSet<u64>,
     pub(super) events: Vec<Event>,
+    /// What processes said of outages.
+    pub(super) outages: Vec<String>,
     /// What the keys are called in the history.
     pub(super) keys: BTreeMap<LockKey, String>,
     pub(super) ttl: Duration,
     pub(super) bound: Duration,
+    pub(super) pulse: Pulse,
 }
 
 /// Judges a round, and counts it if it was good.
@@ -44,7 +47,7 @@ pub(super) fn judge(round: &Round, tally: &mut Tally) -> Outcome {
     let judged = round.check(&history, tally);
     if let Err(failure) = judged {
         let path = dump(round, &history)?;
-        return Err(Failure::new(format!("{failure:?}\n  all of it is in {path}")));
+        return Err(failure.within(format!("what is all in {path}")));
     }
     tally.add(round, &history);
     Ok(())
@@ -79,7 +82,7 @@ impl Round {
         // Who is stopped can tell nothing in time.
         let well: Vec<_> =
             history.iter().filter(|it| !self.hurt.contains(&it.process)).cloned().collect();
-        check::losses_are_told(&well, SLACK)?;
+        check::losses_are_told(&well, SLACK + self.stalled())?;
         self.all_were_served(history)?;
         let calm = self.grants(history).filter(|grant| grant.invoke_ns > self.healed.as_nanos());
         let served: BTreeSet<_> = calm.map(|grant| grant.key.as_str()).collect();
@@ -95,13 +98,19 @@ impl Round {
         Ok(())
     }
 
+    /// For how long the machine let nobody run.
+    pub(super) fn stalled(&self) -> Duration {
+        self.pulse.lost(self.began, BootInstant::FAR)
+    }
+
     /// How long a call waited in the calm.
     pub(super) fn waited(&self, record: &Record) -> Duration {
         if record.op != Op::Acquire {
             return Duration::ZERO;
         }
-        let from = record.invoke_ns.max(self.healed.as_nanos());
-        Duration::from_nanos(record.return_ns.saturating_sub(from))
+        let from = BootInstant::from_nanos(record.invoke_ns).max(self.healed);
+        let until = BootInstant::from_nanos(record.return_ns);
+        until.saturating_since(from).saturating_sub(self.pulse.lost(from, until))
     }
 
     pub(super) fn grants<'a>(
@@ -120,6 +129,9 @@ fn dump(round: &Round, history: &[Record]) -> Outcome<String> {
     let mut file = BufWriter::new(File::create(&path)?);
     for event in &round.events {
         writeln!(file, "{event}")?;
+    }
+    for outage in &round.outages {
+        writeln!(file, "{outage}")?;
     }
     for record in history {
         writeln!(file, "{}", serde_json::to_string(record)?)?;

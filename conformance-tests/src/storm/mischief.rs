@@ -8,7 +8,7 @@ use lock_core::BootInstant;
 use lock_core::LockKey;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::SliceRandom as _;
 
 use crate::Outcome;
 use crate::Weather;
@@ -49,18 +49,23 @@ impl Event {
     }
 }
 
-/// Strikes the store again and again. Nothing is left to mend when it ends.
+/// Strikes the store again and again, in each way once before in any way again, and at
+/// least once in each. Nothing is left to mend when it ends.
 pub(super) async fn strike(
     target: Arc<dyn Target>,
     keys: Vec<LockKey>,
     mut random: StdRng,
     until: BootInstant,
 ) -> Outcome<Vec<Event>> {
-    let (blows, mut events) = (target.blows(), Vec::new());
-    while now() < until {
-        sleep(ms(random.random_range(50..700))).await;
-        let Some(blow) = blows.choose(&mut random) else { break };
-        let long = ms(random.random_range(20..1500));
+    let (all, mut blows, mut events) = (target.blows(), Vec::new(), Vec::new());
+    while now() < until || events.len() < all.len() {
+        sleep(ms(random.random_range(50..400))).await;
+        if blows.is_empty() {
+            blows.clone_from(&all);
+            blows.shuffle(&mut random);
+        }
+        let Some(blow) = blows.pop() else { break };
+        let long = ms(random.random_range(20..1000));
         let from = now();
         let forgot = target.strike(blow, long, &keys).await?;
         events.push(Event::ended(format!("the store: {blow} ({long:?})"), from, forgot));
@@ -68,9 +73,10 @@ pub(super) async fn strike(
     Ok(events)
 }
 
-/// Lets each line go bad now and then.
+/// Lets each line go bad now and then, and at times from bad to worse.
 pub(super) async fn weather(
     lines: Vec<Line>,
+    ttl: Duration,
     mut random: StdRng,
     until: BootInstant,
 ) -> Vec<Event> {
@@ -78,17 +84,22 @@ pub(super) async fn weather(
     while now() < until && !lines.is_empty() {
         sleep(ms(random.random_range(50..800))).await;
         let number = random.random_range(0..lines.len());
-        let (weather, from) = (draw(&mut random), now());
-        lines[number].link.set(weather);
-        sleep(ms(random.random_range(10..900))).await;
+        loop {
+            let (weather, from) = (draw(ttl, &mut random), now());
+            lines[number].link.set(weather);
+            sleep(ttl.mul_f64(random.random_range(0.01..0.9))).await;
+            events.push(Event::ended(format!("line {number}: {weather:?}"), from, None));
+            if random.random_bool(0.7) {
+                break;
+            }
+        }
         lines[number].link.set(Weather::Fair);
-        events.push(Event::ended(format!("line {number}: {weather:?}"), from, None));
     }
     events
 }
 
-fn draw(random: &mut StdRng) -> Weather {
-    let delay = |random: &mut StdRng| ms(random.random_range(0..80));
+fn draw(ttl: Duration, random: &mut StdRng) -> Weather {
+    let delay = |random: &mut StdRng| ttl.mul_f64(random.random_range(0.0_f64..0.7).powi(3));
     match random.random_range(0..4) {
         0 => Weather::Slow { there: delay(random), back: delay(random) },
         1 => Weather::LosesReplies,

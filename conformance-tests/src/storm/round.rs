@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use crate::Cx;
 use crate::Failure;
 use crate::Outcome;
-use crate::cases::history::nothing_is_left;
+use crate::check;
 use crate::cx::ms;
 use crate::cx::now;
 use crate::cx::sleep;
@@ -24,6 +24,7 @@ use super::mischief::strike;
 use super::mischief::upset;
 use super::mischief::weather;
 use super::plan::Plan;
+use super::pulse::Pulse;
 use super::tally::Tally;
 use super::work::Mood;
 use super::work::Part;
@@ -43,6 +44,7 @@ struct Storm {
     ttl: Duration,
     /// How long a waiter may wait in a calm.
     bound: Duration,
+    pulse: Pulse,
 }
 
 /// Lets rounds follow each other for as long as the plan says, and shows figures.
@@ -60,7 +62,7 @@ pub(super) async fn rounds(target: &Arc<dyn Target>, plan: &Plan) -> Outcome {
             let number = tally.rounds + 1;
             return Err(failure.within(format!("seed {}, round {number}", plan.seed)));
         }
-        nothing_is_left(&storm.cx, storm.ttl + SLACK).await?;
+        storm.nothing_is_left().await?;
     }
     println!("{tally}");
     Ok(())
@@ -75,7 +77,7 @@ impl Storm {
         let full_keys = keys.iter().map(|key| cx.key(key)).collect();
         // Who was killed holds for a TTL; then others still stand before whoever waits.
         let bound = target.recovery() + ttl + profile.poll.max + SLACK;
-        Ok(Self { cx, target: target.clone(), keys, full_keys, ttl, bound })
+        Ok(Self { cx, target: target.clone(), keys, full_keys, ttl, bound, pulse: Pulse::start() })
     }
 
     fn part(&self, seed: u64) -> Part {
@@ -83,33 +85,54 @@ impl Storm {
         Part { seed, first: 1, tasks: 0, keys, ttl, patience }
     }
 
+    /// C9: within the bound nobody holds or waits for anything any more.
+    async fn nothing_is_left(&self) -> Outcome {
+        let until = now() + self.bound;
+        loop {
+            let Err(failure) = self.look_for_left().await else { return Ok(()) };
+            // Also a store that does not answer is asked again.
+            if now() > until {
+                return Err(failure);
+            }
+            sleep(ms(100)).await;
+        }
+    }
+
+    async fn look_for_left(&self) -> Outcome {
+        let client = self.cx.client().await?;
+        let left = client.list(self.cx.namespace(), None, 10).await?.items;
+        Ok(check::nothing_is_left(&left)?)
+    }
+
     async fn round(&self, crew: &mut Crew, random: &mut StdRng, left: Duration) -> Outcome<Round> {
         let most = left.saturating_sub(self.bound).clamp(STORM[0], STORM[1]);
+        self.pulse.clear();
         let (began, mut events) = (now(), Vec::new());
         let until = began + random.random_range(STORM[0]..=most);
         crew.tell(Mood::Wild)?;
         let [one, two, mut three] = [(); 3].map(|()| StdRng::from_rng(random));
         // Each in a task of its own: a target may block while it strikes.
         let struck = tokio::spawn(strike(self.target.clone(), self.full_keys.clone(), one, until));
-        let turned = tokio::spawn(weather(self.target.lines(), two, until));
+        let turned = tokio::spawn(weather(self.target.lines(), self.ttl, two, until));
         let hurt = upset(crew, self.ttl, &mut three, until).await;
         events.extend(struck.await??.into_iter().chain(turned.await?).chain(hurt?));
         let healed = now();
         crew.tell(Mood::Mild)?;
         sleep(self.bound + SLACK).await;
-        let (records, hurt) = crew.rest(self.bound * 3).await.map_err(|failure| {
+        let (records, hurt) = crew.rest(self.bound * 4).await.map_err(|failure| {
             let events: Vec<_> = events.iter().map(ToString::to_string).collect();
             failure.within(format!("after {}", events.join("\n  ")))
         })?;
+        let outages = crew.outages();
         let keys = self.full_keys.iter().cloned().zip(self.keys.iter().cloned()).collect();
-        let (ttl, bound) = (self.ttl, self.bound);
-        Ok(Round { began, healed, records, hurt, events, keys, ttl, bound })
+        let (ttl, bound, pulse) = (self.ttl, self.bound, self.pulse.clone());
+        Ok(Round { began, healed, records, hurt, events, outages, keys, ttl, bound, pulse })
     }
 }
 
 impl Failure {
     /// Says where it happened.
-    fn within(self, place: impl std::fmt::Display) -> Self {
+    pub(super) fn within(self, place: impl std::fmt::Display) -> Self {
         match self.into_verdict() {
             crate::Verdict::Passed => Self::new(place),
             crate::Verdict::Skipped(message) | crate::Verdict::Failed(message) => {

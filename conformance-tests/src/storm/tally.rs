@@ -30,6 +30,8 @@ pub(super) struct Tally {
     /// Overlaps that were excused, by what excused them.
     excused: BTreeMap<String, u64>,
     longest_wait: Duration,
+    /// For how long the machine let nobody run.
+    stalled: Duration,
     highest: BTreeMap<String, u64>,
 }
 
@@ -46,6 +48,7 @@ impl Tally {
     pub(super) fn add(&mut self, round: &Round, history: &[Record]) {
         self.rounds += 1;
         self.length += round.healed.saturating_since(round.began) + round.bound;
+        self.stalled += round.stalled();
         for event in &round.events {
             *self.done.entry(plain(&event.what)).or_default() += 1;
         }
@@ -78,10 +81,14 @@ fn plain(what: &str) -> String {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rounds, length, grants, refused, failed, lost, longest_wait, .. } = self;
+        let Self { rounds, length, grants, refused, failed, lost, longest_wait, stalled, .. } =
+            self;
         writeln!(f, "{rounds} good rounds, {length:.0?} of storm and calm")?;
         writeln!(f, "  grants {grants:?}; refused {refused}, failed {failed}; {lost} losses told")?;
-        writeln!(f, "  longest wait in a calm {longest_wait:.0?}")?;
+        writeln!(
+            f,
+            "  longest wait in a calm {longest_wait:.1?}; the machine stood still for {stalled:.0?}"
+        )?;
         for (what, count) in &self.done {
             writeln!(f, "  {count:>5} {what}")?;
         }

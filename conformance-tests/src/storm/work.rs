@@ -162,9 +162,9 @@ impl Worker {
         if rare(random) {
             hold = random.random_range(0..200);
         }
-        if rare(random) && random.random_bool(0.3) {
+        if rare(random) && random.random_bool(0.4) {
             hold = random.random_range(0..ttl.as_millis() as u64 * 5 / 2);
-            options = if random.random_bool(0.3) { options.without_renewal() } else { options };
+            options = if random.random_bool(0.5) { options.without_renewal() } else { options };
         }
         if wild && random.random_bool(0.3) {
             options.wait = Some(Wait::For(ms(random.random_range(1..ttl.as_millis() as u64))));
@@ -201,7 +201,10 @@ impl Worker {
             }
             Ok(None) => self.failed(record, Done::Fail),
             Err(error) if error.kind() == ErrorKind::Timeout => self.failed(record, Done::Fail),
-            Err(error) if is_outage(&error) => self.failed(record, Done::Info),
+            Err(error) if is_outage(&error) => {
+                say(&format!("{} {process} {error}", now().as_nanos()))?;
+                self.failed(record, Done::Info)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -296,7 +296,7 @@ fn spawn(arguments: &[String], folder: &Path) -> Child {
 
 fn ask(port: u16, command: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(format!("{command}\r\n").as_bytes())?;
     // The server answers what it has, then closes.
     stream.shutdown(std::net::Shutdown::Write)?;

@@ -287,6 +287,6 @@ fn lets_go_what_was_forgotten_and_nothing_else() {
     bad(&[before.clone(), forget((60, 70)), after.clone()]);
     bad(&[take(1, W, (41, 42), 1, 1000), forget((30, 40)), after.clone()]);
     // Who is confirmed after it was not forgotten; nor was who had released before.
-    bad(&[before.clone(), forget((30, 40)), after.clone(), renew(1, (60, 70), 1, 1000)]);
+    bad(&[before.clone(), forget((30, 40)), after, renew(1, (60, 70), 1, 1000)]);
     bad(&[before, leave(1, (20, 25), 1), forget((30, 40)), take(3, W, (12, 15), 3, 1000)]);
 }
