@@ -225,12 +225,10 @@ impl Node {
             return self.call(question).await;
         }
         let limits = self.0.limits;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limits.connect))
-            .set_response_timeout(Some(limits.connect));
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(limits.connect));
         // For this once: locks need a connection to a server that was found fit for them.
-        let connection = self.0.client.get_multiplexed_async_connection_with_config(&config);
-        Ok(connection.await?.req_packed_command(&question).await?.extract_error()?)
+        let mut connected = self.0.way.connect(limits.connect, config).await?;
+        Ok(connected.connection.req_packed_command(&question).await?.extract_error()?)
     }
 
     /// Sends several commands at once; each has an answer of its own, in order.
