@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// How long one round lasts; 1, or 0.2 with --quick
     #[arg(long, value_name = "N", value_parser = seconds)]
     pub(crate) seconds: Option<Duration>,
+    /// How many rounds count; 5, or 2 with --quick
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rounds: Option<u16>,
     /// Take fewer and shorter rounds and fewer locks: to see that it works, not to quote
     #[arg(long)]
     pub(crate) quick: bool,

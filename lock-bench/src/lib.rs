@@ -25,6 +25,7 @@ mod run;
 mod scenario;
 mod scenarios;
 mod seat;
+mod store;
 mod subject;
 mod subjects;
 mod table;

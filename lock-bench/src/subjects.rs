@@ -1,13 +1,14 @@
 //! The backends that are measured: each has one file and one line here.
 
 mod memory;
+mod redis;
 mod sqlite;
 
 use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::subject::Subject;
 
-pub(crate) const SUBJECTS: &[&Subject] = &[&memory::SUBJECT, &sqlite::SUBJECT];
+pub(crate) const SUBJECTS: &[&Subject] = &[&memory::SUBJECT, &sqlite::SUBJECT, &redis::SUBJECT];
 
 /// Finds a backend by its name.
 pub(crate) fn find(name: &str) -> Outcome<&'static Subject> {
