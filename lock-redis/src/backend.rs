@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lock_core::Attempt;
 use lock_core::Backend;
+use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Clock;
 use lock_core::Cursor;
@@ -29,6 +30,7 @@ use lock_core::Watch;
 use lock_core::WatchFor;
 use lock_core::async_trait;
 
+use crate::check::Facts;
 use crate::error::During;
 use crate::keys;
 use crate::keys::Names;
@@ -54,6 +56,11 @@ struct Inner {
 impl Redis {
     pub(crate) fn new(route: Route) -> Self {
         Self(Arc::new(Inner { profile: profile(), clock: Clock::system(), route }))
+    }
+
+    /// Connects, unless that has been done, and returns what the servers say of themselves.
+    pub(crate) async fn ready(&self) -> Result<Vec<Arc<Facts>>> {
+        self.0.route.ready().await
     }
 
     fn step(&self, script: &'static Script, key: &LockKey, arguments: Vec<String>) -> Step {
@@ -166,6 +173,10 @@ impl Backend for Redis {
     async fn close(&self) -> Result<()> {
         self.0.route.disconnect();
         Ok(())
+    }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.0.route.remembers_since()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whether a server can keep the promise, asked once on every new connection.
 
+use std::time::Duration;
+
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
@@ -8,11 +10,15 @@ use lock_core::Result;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) role: String,
+    /// Names the data; another when a replica becomes a primary.
+    pub(crate) replication_id: String,
     /// Major and minor; Valkey says which Redis it is compatible with.
     pub(crate) version: (u32, u32),
     pub(crate) maxmemory: u64,
     pub(crate) maxmemory_policy: String,
-    pub(crate) uptime_seconds: u64,
+    /// In whole seconds, by the server's wall clock.
+    pub(crate) uptime: Duration,
+    /// Names the process.
     pub(crate) run_id: String,
 }
 
@@ -26,7 +32,10 @@ impl Facts {
                 "redis_version" => facts.version = version(value),
                 "maxmemory" => facts.maxmemory = value.parse().unwrap_or(0),
                 "maxmemory_policy" => facts.maxmemory_policy = value.to_owned(),
-                "uptime_in_seconds" => facts.uptime_seconds = value.parse().unwrap_or(0),
+                "uptime_in_seconds" => {
+                    facts.uptime = Duration::from_secs(value.parse().unwrap_or(0));
+                }
+                "master_replid" => facts.replication_id = value.to_owned(),
                 "run_id" => facts.run_id = value.to_owned(),
                 _ => {}
             }
@@ -83,7 +92,7 @@ mod tests {
     #[test]
     fn reads_what_locks_depend_on() {
         let facts = Facts::read(GOOD);
-        assert_eq!((facts.version, facts.uptime_seconds), ((7, 0), 12));
+        assert_eq!((facts.version, facts.uptime), ((7, 0), Duration::from_secs(12)));
         assert_eq!((facts.run_id.as_str(), facts.role.as_str()), ("abc", "master"));
     }
 

@@ -22,7 +22,7 @@ use crate::server::Limits;
 use crate::server::Login;
 use crate::server::Tls;
 
-const PORT: u16 = 6379;
+pub(crate) const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// How `redis:` URLs and their relatives open a server, a cluster or what sentinels watch.
@@ -30,24 +30,35 @@ pub const DRIVER: Driver = Driver {
     name: "redis",
     schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster"],
     params: &[
-        Param { name: "connect_timeout", help: "longest time to make a connection; 2s" },
-        Param {
-            name: "reply_timeout",
-            help: "longest silence before a connection is given up; 5s",
-        },
-        Param { name: "tls", help: "true: encrypt to Sentinel's servers or a cluster; false" },
-        Param { name: "tls_ca", help: "file of trusted certificates (PEM); the system's" },
-        Param { name: "tls_cert", help: "file of the client's certificate (PEM); none" },
-        Param { name: "tls_key", help: "file of the client's key (PEM); none" },
+        CONNECT_TIMEOUT,
+        REPLY_TIMEOUT,
+        TLS,
+        TLS_CA,
+        TLS_CERT,
+        TLS_KEY,
         Param { name: "sentinel_user", help: "user at the sentinels; none" },
         Param { name: "sentinel_password", help: "password at the sentinels; none" },
-        Param {
-            name: "unsafe_eviction",
-            help: "allow: use a server that drops keys when its memory is full; not set",
-        },
+        UNSAFE_EVICTION,
     ],
     connect: |url| Box::pin(open(url)),
     schema: |_| Ok(None),
+};
+
+pub(crate) const CONNECT_TIMEOUT: Param =
+    Param { name: "connect_timeout", help: "longest time to make a connection; 2s" };
+pub(crate) const REPLY_TIMEOUT: Param =
+    Param { name: "reply_timeout", help: "longest silence before a connection is given up; 5s" };
+pub(crate) const TLS: Param =
+    Param { name: "tls", help: "true: encrypt, where the scheme is not rediss; false" };
+pub(crate) const TLS_CA: Param =
+    Param { name: "tls_ca", help: "file of trusted certificates (PEM); the system's" };
+pub(crate) const TLS_CERT: Param =
+    Param { name: "tls_cert", help: "file of the client's certificate (PEM); none" };
+pub(crate) const TLS_KEY: Param =
+    Param { name: "tls_key", help: "file of the client's key (PEM); none" };
+pub(crate) const UNSAFE_EVICTION: Param = Param {
+    name: "unsafe_eviction",
+    help: "allow: use a server that drops keys when its memory is full; not set",
 };
 
 async fn open(url: ConnectUrl) -> Result<SharedBackend> {
@@ -55,10 +66,7 @@ async fn open(url: ConnectUrl) -> Result<SharedBackend> {
 }
 
 fn servers(url: &ConnectUrl) -> Result<Servers> {
-    let pool = |database| -> Result<Pool> {
-        let evicts = url.choice("unsafe_eviction", &["allow"])?.is_some();
-        Ok(Pool::new(login(url, database)?, limits(url)?, evicts))
-    };
+    let pool = |database| pool(url, database);
     match url.scheme() {
         "redis+sentinel" => {
             let service = url.path().trim_start_matches('/');
@@ -85,18 +93,26 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
     }
 }
 
-fn limits(url: &ConnectUrl) -> Result<Limits> {
-    let limit = |key, default| match url.duration(key)? {
-        Some(Duration::ZERO) => Err(config(&format!("query key {key:?} must be above 0"))),
-        limit => Ok(limit.unwrap_or(default)),
-    };
-    Ok(Limits {
-        connect: limit("connect_timeout", Duration::from_secs(2))?,
-        reply: limit("reply_timeout", Duration::from_secs(5))?,
-    })
+/// The servers of one URL have all in common but their addresses.
+pub(crate) fn pool(url: &ConnectUrl, database: i64) -> Result<Pool> {
+    let evicts = url.choice("unsafe_eviction", &["allow"])?.is_some();
+    Ok(Pool::new(login(url, database)?, limits(url)?, evicts))
 }
 
-fn addresses(url: &ConnectUrl, port: u16) -> Result<Vec<Address>> {
+fn limits(url: &ConnectUrl) -> Result<Limits> {
+    let connect = positive(url, "connect_timeout")?.unwrap_or(Duration::from_secs(2));
+    let reply = positive(url, "reply_timeout")?.unwrap_or(Duration::from_secs(5));
+    Ok(Limits { connect, reply })
+}
+
+pub(crate) fn positive(url: &ConnectUrl, key: &str) -> Result<Option<Duration>> {
+    match url.duration(key)? {
+        Some(Duration::ZERO) => Err(config(&format!("query key {key:?} must be above 0"))),
+        limit => Ok(limit),
+    }
+}
+
+pub(crate) fn addresses(url: &ConnectUrl, port: u16) -> Result<Vec<Address>> {
     let address = |host: &lock_core::Host| Address {
         host: host.name.clone(),
         port: host.port.unwrap_or(port),
@@ -108,7 +124,7 @@ fn addresses(url: &ConnectUrl, port: u16) -> Result<Vec<Address>> {
     Ok(addresses)
 }
 
-fn database(url: &ConnectUrl) -> Result<i64> {
+pub(crate) fn database(url: &ConnectUrl) -> Result<i64> {
     match url.path().trim_start_matches('/') {
         "" => Ok(0),
         number => {
@@ -177,6 +193,6 @@ fn read(key: &str, path: &str) -> Result<Vec<u8>> {
     })
 }
 
-fn config(message: &str) -> Error {
+pub(crate) fn config(message: &str) -> Error {
     Error::new(ErrorKind::Config, message)
 }

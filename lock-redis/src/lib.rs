@@ -12,7 +12,9 @@ mod error;
 mod hints;
 mod keys;
 mod list;
+mod memory;
 mod node;
+mod redlock;
 mod reply;
 mod route;
 mod scripts;
@@ -22,3 +24,4 @@ mod unattended;
 
 pub use backend::Redis;
 pub use config::DRIVER;
+pub use redlock::REDLOCK;

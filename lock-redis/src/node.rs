@@ -13,6 +13,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use lock_core::BootInstant;
+use lock_core::Clock;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
@@ -36,6 +38,7 @@ use crate::error::Failure;
 use crate::error::classify;
 use crate::error::is_fatal;
 use crate::hints::Hints;
+use crate::memory::Memory;
 use crate::reply;
 use crate::server::Address;
 use crate::server::Limits;
@@ -71,12 +74,19 @@ impl Pool {
             runtime: self.runtime.clone(),
             hints: Hints::new(),
             live: Mutex::new(None),
+            memory: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(()),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
         }));
         nodes.insert(address.clone(), node.clone());
         Ok(node)
+    }
+
+    /// Since when all servers that were connected to remember what they granted.
+    pub(crate) fn remembers_since(&self) -> Option<BootInstant> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.values().filter_map(Node::remembers_since).max()
     }
 
     /// Ends all connections.
@@ -97,6 +107,8 @@ struct Inner {
     runtime: Handle,
     hints: Arc<Hints>,
     live: Mutex<Option<Live>>,
+    /// As of the latest connection.
+    memory: Mutex<Option<Memory>>,
     /// Held while a connection is being made, so that many callers make one.
     connecting: tokio::sync::Mutex<()>,
     /// Held while channels are joined and left.
@@ -124,6 +136,10 @@ impl Node {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.lock().is_some()
+    }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.memory().as_ref().map(|memory| memory.since)
     }
 
     /// Sends one command.
@@ -246,6 +262,9 @@ impl Node {
         let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
         let facts = Facts::read(&reply::info(info.map_err(failed)?)?);
         facts.check(self.0.allows_eviction)?;
+        // Before anything is asked on the new connection, whose answers are worth as much as this.
+        let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
+        *self.memory() = Some(memory);
         let live = Live { id, connection, facts: Arc::new(facts) };
         *self.lock() = Some(live.clone());
         Ok(live)
@@ -257,6 +276,10 @@ impl Node {
         if gone.is_some() {
             self.0.hints.break_all();
         }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {

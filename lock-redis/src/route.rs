@@ -1,11 +1,15 @@
 //! Which server a key lives on, and how a step gets there.
 
+use std::sync::Arc;
+
+use lock_core::BootInstant;
 use lock_core::Result;
 use redis::Cmd;
 use redis::Pipeline;
 use redis::Value;
 
 use crate::channels::Channels;
+use crate::check::Facts;
 use crate::cluster::Cluster;
 use crate::cluster::Once;
 use crate::error::During;
@@ -48,16 +52,30 @@ pub(crate) struct Step {
 impl Route {
     /// Connects to what there is at first, and learns what it can do.
     pub(crate) async fn new(servers: Servers) -> Result<Self> {
-        let mut route = Self { servers, channels: Channels::Plain };
-        let nodes = route.nodes().await?;
-        let checks = nodes.iter().map(Node::ready);
-        let facts = futures_util::future::try_join_all(checks).await;
-        let facts = facts.map_err(|failure| failure.into_error(During::Connect))?;
+        let mut route = Self::unconnected(servers);
+        let facts = route.ready().await?;
         let is_cluster = matches!(route.servers, Servers::Cluster(_));
         if is_cluster && facts.iter().all(|facts| facts.has_sharded_channels()) {
             route.channels = Channels::Sharded;
         }
         Ok(route)
+    }
+
+    /// Connects when there is something to ask.
+    pub(crate) fn unconnected(servers: Servers) -> Self {
+        Self { servers, channels: Channels::Plain }
+    }
+
+    /// Connects, unless that has been done, and returns what the servers say of themselves.
+    pub(crate) async fn ready(&self) -> Result<Vec<Arc<Facts>>> {
+        let nodes = self.nodes().await?;
+        let facts = futures_util::future::try_join_all(nodes.iter().map(Node::ready)).await;
+        facts.map_err(|failure| failure.into_error(During::Connect))
+    }
+
+    /// Since when the servers remember all that they granted.
+    pub(crate) fn remembers_since(&self) -> Option<BootInstant> {
+        self.pool().remembers_since()
     }
 
     /// Returns the server that `names` live on.
@@ -85,10 +103,14 @@ impl Route {
 
     /// Ends all connections.
     pub(crate) fn disconnect(&self) {
+        self.pool().disconnect();
+    }
+
+    fn pool(&self) -> &Pool {
         match &self.servers {
-            Servers::One(pool, _) => pool.disconnect(),
-            Servers::Sentinel(sentinel) => sentinel.pool.disconnect(),
-            Servers::Cluster(cluster) => cluster.pool.disconnect(),
+            Servers::One(pool, _) => pool,
+            Servers::Sentinel(sentinel) => &sentinel.pool,
+            Servers::Cluster(cluster) => &cluster.pool,
         }
     }
 

@@ -53,7 +53,18 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.name())
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// As it says itself, in whole seconds.
+    pub(crate) fn uptime(&self) -> Duration {
+        let info = self.command("INFO server");
+        let seconds = info.split("uptime_in_seconds:").nth(1).unwrap().lines().next().unwrap();
+        Duration::from_secs(seconds.parse().unwrap())
     }
 
     /// Kills it as a power cut would.
@@ -81,13 +92,18 @@ impl Server {
         ask(self.port, command).unwrap()
     }
 
+    pub(crate) fn holds(&self, key: &str) -> bool {
+        self.command(&format!("EXISTS {key}")).starts_with(":1")
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     fn await_ready(&self) {
         until("a server that answers", || {
-            ask(self.port, "PING").is_ok_and(|answer| answer.contains("PONG"))
+            let up = |answer: String| answer.contains("PONG") || answer.contains("NOAUTH");
+            ask(self.port, "PING").is_ok_and(up)
         });
     }
 }
@@ -206,6 +222,35 @@ impl Watched {
         let hosts: Vec<_> =
             self.sentinels.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
         format!("redis+sentinel://{}/locks", hosts.join(","))
+    }
+}
+
+/// Servers that know nothing of each other, and save nothing.
+pub(crate) struct Fleet {
+    pub(crate) servers: Vec<Server>,
+}
+
+impl Fleet {
+    pub(crate) fn start(size: usize) -> Self {
+        let start = |_| Server::start(&["--save", "", "--appendonly", "no"]);
+        Self { servers: (0..size).map(start).collect() }
+    }
+
+    pub(crate) fn url(&self, query: &str) -> String {
+        let names: Vec<_> = self.servers.iter().map(Server::name).collect();
+        format!("redlock://{}?{query}", names.join(","))
+    }
+
+    /// Waits until every server says that it has run for longer than `age`.
+    pub(crate) fn await_age(&self, age: Duration) {
+        until("a fleet that is old enough", || {
+            self.servers.iter().all(|server| server.uptime() > age)
+        });
+    }
+
+    /// The servers that have something under `key`.
+    pub(crate) fn holding(&self, key: &str) -> Vec<usize> {
+        (0..self.servers.len()).filter(|at| self.servers[*at].holds(key)).collect()
     }
 }
 
