@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn an_unknown_name_is_refused_with_the_list() {
         let text = refused(&["--backend", "mongodb"]);
-        assert!(text.contains("memory, sqlite"), "{text}");
+        assert!(text.contains("memory, sqlite, redis"), "{text}");
         let text = refused(&["--scenario", "speed"]);
-        assert!(text.contains("uncontended, handover, contention, held"), "{text}");
+        assert!(text.contains("uncontended, handover, idle, contention, held"), "{text}");
     }
 
     #[test]

@@ -30,9 +30,13 @@ if ARGV[4] == 'exclusive' and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
     return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
   end
   local digits = string.format('%.0f', fence)
+  local at = fence == micros and digits or string.format('%.0f', micros)
+  local ttl = tonumber(ARGV[2])
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  redis.call('HSET', KEYS[2], 'f', digits, 't', ARGV[1], 'o', ARGV[3], 'a', string.format('%.0f', micros))
-  redis.call('PEXPIRE', KEYS[2], 86400000 + ARGV[2])
+  redis.call('HSET', KEYS[2], 'f', digits, 't', ARGV[1], 'o', ARGV[3], 'a', at)
+  if ttl > 3600000 or math.floor(last / 3600000000) ~= math.floor(micros / 3600000000) then
+    redis.call('PEXPIRE', KEYS[2], 93600000 + ttl)
+  end
   return {1, digits}
 end
 return {0}
