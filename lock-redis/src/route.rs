@@ -213,8 +213,16 @@ impl Step {
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
         let Names { lock, card, holders, line } = &self.names;
-        let mut command = redis::cmd(verb);
-        command.arg(script).arg(4).arg(lock).arg(card).arg(holders).arg(line).arg(&self.arguments);
+        let mut command = Cmd::with_capacity(16, 512);
+        command
+            .arg(verb)
+            .arg(script)
+            .arg(4)
+            .arg(lock)
+            .arg(card)
+            .arg(holders)
+            .arg(line)
+            .arg(&self.arguments);
         command
     }
 }
