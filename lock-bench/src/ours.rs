@@ -32,8 +32,7 @@ impl Ours {
     /// Puts an engine over the backend at the post's URL, as `lock::connect` does.
     pub(crate) async fn open(post: &Post, fair: bool) -> Outcome<Self> {
         let url = ConnectUrl::parse(&post.url)?;
-        let mut drivers = DRIVERS.iter().chain([&lock_redis::DRIVER]);
-        let driver = drivers.find(|driver| driver.schemes.contains(&url.scheme()));
+        let driver = DRIVERS.iter().find(|driver| driver.schemes.contains(&url.scheme()));
         let driver = driver.ok_or_else(|| Failure::new("no driver answers to the URL"))?;
         let backend = driver.open(url).await?;
         let mut options = EngineOptions::new().ttl(post.ttl);

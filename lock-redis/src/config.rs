@@ -12,7 +12,9 @@ use lock_core::Result;
 use lock_core::SharedBackend;
 
 use crate::backend::Redis;
+use crate::check::Terms;
 use crate::cluster::Cluster;
+use crate::copies::Copies;
 use crate::node::Pool;
 use crate::route::Route;
 use crate::route::Servers;
@@ -21,6 +23,7 @@ use crate::server::Address;
 use crate::server::Limits;
 use crate::server::Login;
 use crate::server::Tls;
+use crate::tls;
 
 pub(crate) const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -38,6 +41,11 @@ pub const DRIVER: Driver = Driver {
         TLS_KEY,
         Param { name: "sentinel_user", help: "user at the sentinels; none" },
         Param { name: "sentinel_password", help: "password at the sentinels; none" },
+        Param {
+            name: "wait_replicas",
+            help: "how many replicas have to have a lock before it counts; none",
+        },
+        Param { name: "wait_timeout", help: "longest time to wait for replicas; 100ms" },
         UNSAFE_EVICTION,
     ],
     connect: |url| Box::pin(open(url)),
@@ -49,7 +57,7 @@ pub(crate) const CONNECT_TIMEOUT: Param =
 pub(crate) const REPLY_TIMEOUT: Param =
     Param { name: "reply_timeout", help: "longest silence before a connection is given up; 5s" };
 pub(crate) const TLS: Param =
-    Param { name: "tls", help: "true: encrypt, where the scheme is not rediss; false" };
+    Param { name: "tls", help: "true: encrypt; for one server write rediss:// instead; false" };
 pub(crate) const TLS_CA: Param =
     Param { name: "tls_ca", help: "file of trusted certificates (PEM); the system's" };
 pub(crate) const TLS_CERT: Param =
@@ -62,11 +70,33 @@ pub(crate) const UNSAFE_EVICTION: Param = Param {
 };
 
 async fn open(url: ConnectUrl) -> Result<SharedBackend> {
-    Ok(Arc::new(Redis::new(Route::new(servers(&url)?).await?)))
+    let copies = copies(&url)?;
+    let route = Route::new(servers(&url)?).await?;
+    Ok(Arc::new(Redis::new(route, copies)))
+}
+
+fn copies(url: &ConnectUrl) -> Result<Option<Copies>> {
+    let timeout = positive(url, "wait_timeout")?;
+    let Some(replicas) = url.integer("wait_replicas", 1..=100)? else {
+        return match timeout {
+            Some(_) => Err(config("wait_timeout is for wait_replicas, which is not given")),
+            None => Ok(None),
+        };
+    };
+    let timeout = timeout.unwrap_or(Duration::from_millis(100));
+    // A wait that is given up would take the connection with it.
+    if timeout >= limits(url)?.reply {
+        return Err(config("wait_timeout must be below reply_timeout"));
+    }
+    Ok(Some(Copies { replicas, timeout }))
 }
 
 fn servers(url: &ConnectUrl) -> Result<Servers> {
-    let pool = |database| pool(url, database);
+    let waits = url.text("wait_replicas").is_some();
+    let pool = |database| -> Result<Pool> {
+        let pool = pool(url, database)?;
+        Ok(if waits { pool.with_writer() } else { pool })
+    };
     match url.scheme() {
         "redis+sentinel" => {
             let service = url.path().trim_start_matches('/');
@@ -95,8 +125,11 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
 
 /// The servers of one URL have all in common but their addresses.
 pub(crate) fn pool(url: &ConnectUrl, database: i64) -> Result<Pool> {
-    let evicts = url.choice("unsafe_eviction", &["allow"])?.is_some();
-    Ok(Pool::new(login(url, database)?, limits(url)?, evicts))
+    let terms = Terms {
+        allows_eviction: url.choice("unsafe_eviction", &["allow"])?.is_some(),
+        clustered: url.scheme() == "redis+cluster",
+    };
+    Ok(Pool::new(login(url, database)?, limits(url)?, terms))
 }
 
 fn limits(url: &ConnectUrl) -> Result<Limits> {
@@ -145,7 +178,7 @@ fn login(url: &ConnectUrl, database: i64) -> Result<Login> {
         user: user.filter(|user| !user.is_empty()).map(str::to_owned),
         password: password.map(str::to_owned),
         database,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
@@ -154,42 +187,46 @@ fn sentinel_login(url: &ConnectUrl) -> Result<Login> {
         user: url.text("sentinel_user").map(str::to_owned),
         password: url.text("sentinel_password").map(str::to_owned),
         database: 0,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
-fn tls(url: &ConnectUrl) -> Result<Option<Tls>> {
+fn encryption(url: &ConnectUrl) -> Result<Option<Tls>> {
     let wanted = match url.scheme() {
-        "rediss" => true,
-        "redis" => {
-            if url.text("tls").is_some() {
-                return Err(config("write rediss:// instead of a query key tls"));
-            }
-            false
+        "redis" | "rediss" if url.text("tls").is_some() => {
+            let hint = "leave out query key \"tls\": rediss:// encrypts, and redis:// does not";
+            return Err(config(hint));
         }
+        "rediss" => true,
+        "redis" => false,
         _ => url.flag("tls")?.unwrap_or(false),
     };
     let file = |key: &str| url.text(key).map(|path| read(key, path)).transpose();
     let (root, certificate, key) = (file("tls_ca")?, file("tls_cert")?, file("tls_key")?);
     if !wanted {
+        let instead = if url.scheme() == "redis" { "write rediss://" } else { "add tls=true" };
         return match (root, certificate, key) {
             (None, None, None) => Ok(None),
-            _ => Err(config(
-                "certificates are given, but nothing is encrypted: use rediss:// or tls=true",
-            )),
+            _ => {
+                Err(config(&format!("certificates are given, but nothing is encrypted: {instead}")))
+            }
         };
+    }
+    if root.as_deref().is_some_and(|pem| !tls::has_certificate(pem)) {
+        return Err(config("the file of query key \"tls_ca\" has no certificate in it (PEM)"));
     }
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => return Err(config("tls_cert and tls_key go together")),
     };
+    tls::provide();
     Ok(Some(Tls { root, identity }))
 }
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|failure| {
-        config(&format!("the file of query key {key:?} cannot be read")).with_source(failure)
+        config(&format!("the file of query key {key:?} cannot be read: {failure}"))
     })
 }
 

@@ -66,7 +66,7 @@ async fn open(url: ConnectUrl) -> Result<SharedBackend> {
     let mut members = Vec::new();
     for address in config::addresses(&url, config::PORT)? {
         let (name, pool) = (address.to_string(), config::pool(&url, database)?);
-        members.push((name, Redis::new(Route::unconnected(Servers::One(pool, address)))));
+        members.push((name, Redis::new(Route::unconnected(Servers::One(pool, address)), None)));
     }
     let grace = positive(&url, "node_timeout")?.unwrap_or(GRACE);
     let of = |(name, redis): &(String, Redis)| Member::new(name, Arc::new(redis.clone()));
@@ -117,9 +117,7 @@ impl Found {
     fn add(&mut self, name: String, look: Result<Vec<Arc<Facts>>>) -> Result<()> {
         match look {
             Ok(facts) => facts.iter().try_for_each(|facts| self.add_good(&name, &facts.run_id)),
-            Err(error) if error.kind() == ErrorKind::Config => {
-                Err(config::config(&format!("{name}: {}", error.message())).with_source(error))
-            }
+            Err(error) if error.kind() == ErrorKind::Config => Err(error),
             Err(error) => {
                 self.failures.push((name, error));
                 Ok(())
@@ -131,8 +129,9 @@ impl Found {
     fn add_good(&mut self, name: &str, run_id: &str) -> Result<()> {
         let same = |(_, other): &&(String, String)| other == run_id && !run_id.is_empty();
         if let Some((other, _)) = self.good.iter().find(same) {
+            let (one, two) = (name.min(other), name.max(other));
             return Err(config::config(&format!(
-                "{other} and {name} are one and the same server: a quorum needs independent ones"
+                "{one} and {two} are one and the same server: a quorum needs independent ones"
             )));
         }
         self.good.push((name.to_owned(), run_id.to_owned()));

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use lock_core::BootInstant;
+use lock_core::Error;
+use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::Cmd;
 use redis::Pipeline;
@@ -16,6 +18,7 @@ use crate::error::During;
 use crate::error::Failure;
 use crate::keys;
 use crate::keys::Names;
+use crate::node::Line;
 use crate::node::Node;
 use crate::node::Pool;
 use crate::scripts::Script;
@@ -47,6 +50,15 @@ pub(crate) struct Step {
     pub(crate) script: &'static Script,
     pub(crate) names: Names,
     pub(crate) arguments: Vec<String>,
+    pub(crate) line: Line,
+    /// What to send right behind the script.
+    pub(crate) behind: Option<Cmd>,
+}
+
+/// What a script answered, and what the command right behind it did.
+pub(crate) struct Answer {
+    pub(crate) script: Value,
+    pub(crate) behind: Option<Result<Value, Failure>>,
 }
 
 impl Route {
@@ -116,7 +128,7 @@ impl Route {
 
     /// Runs one script: one command, unless the server does not know the script yet or the slot has
     /// moved.
-    pub(crate) async fn run(&self, step: Step) -> Result<Value> {
+    pub(crate) async fn run(&self, step: Step) -> Result<Answer> {
         let node = self.node(&step.names).await?;
         let answer = self.deliver(&node, &step).await;
         self.follow(&step, answer).await
@@ -152,7 +164,7 @@ impl Route {
         for index in indices {
             pipeline.add_command(steps[*index].by_hash());
         }
-        let answers = match node.calls(pipeline).await {
+        let answers = match node.calls(Line::Common, pipeline).await {
             Ok(answers) => answers,
             Err(failure) => {
                 self.learn(&failure);
@@ -164,23 +176,23 @@ impl Route {
         for (index, answer) in indices.iter().zip(answers) {
             let step = &steps[*index];
             let answer = match answer {
-                Err(failure) if failure.is_unknown_script() => node.call(step.in_full()).await,
-                answer => answer,
+                Err(failure) if failure.is_unknown_script() => step.send_in_full(node).await,
+                answer => answer.map(|script| Answer { script, behind: None }),
             };
-            done.push((*index, self.follow(step, answer).await));
+            done.push((*index, self.follow(step, answer).await.map(|answer| answer.script)));
         }
         done
     }
 
-    async fn deliver(&self, node: &Node, step: &Step) -> Result<Value, Failure> {
-        match node.call(step.by_hash()).await {
-            Err(failure) if failure.is_unknown_script() => node.call(step.in_full()).await,
+    async fn deliver(&self, node: &Node, step: &Step) -> Result<Answer, Failure> {
+        match step.send(node, None, step.by_hash()).await {
+            Err(failure) if failure.is_unknown_script() => step.send_in_full(node).await,
             answer => answer,
         }
     }
 
     /// Follows the redirections of a cluster that is being reshaped.
-    async fn follow(&self, step: &Step, mut answer: Result<Value, Failure>) -> Result<Value> {
+    async fn follow(&self, step: &Step, mut answer: Result<Answer, Failure>) -> Result<Answer> {
         for _ in 0..REDIRECTIONS {
             let Err(failure) = &answer else { break };
             let Some((pool, address, once)) = self.learn(failure) else { break };
@@ -188,7 +200,7 @@ impl Route {
             answer = match once {
                 Once::No => self.deliver(&node, step).await,
                 // The full text: in a pipeline there is no second try.
-                Once::Yes => node.call_asking(step.in_full()).await,
+                Once::Yes => step.send(&node, Some(redis::cmd("ASKING")), step.in_full()).await,
             };
         }
         answer.map_err(|failure| failure.into_error(During::Request))
@@ -203,6 +215,29 @@ impl Route {
 }
 
 impl Step {
+    pub(crate) fn new(script: &'static Script, names: Names, arguments: Vec<String>) -> Self {
+        Self { script, names, arguments, line: Line::Common, behind: None }
+    }
+
+    async fn send_in_full(&self, node: &Node) -> Result<Answer, Failure> {
+        self.send(node, None, self.in_full()).await
+    }
+
+    /// Sends the script, what goes before it, and what goes behind, all at once.
+    async fn send(&self, node: &Node, before: Option<Cmd>, script: Cmd) -> Result<Answer, Failure> {
+        if before.is_none() && self.behind.is_none() {
+            let script = node.call_on(self.line, script).await?;
+            return Ok(Answer { script, behind: None });
+        }
+        let (at, mut commands) = (usize::from(before.is_some()), Pipeline::new());
+        for command in before.into_iter().chain([script]).chain(self.behind.clone()) {
+            commands.add_command(command);
+        }
+        let mut answers = node.calls(self.line, commands).await?.into_iter().skip(at);
+        let script = answers.next().unwrap_or_else(|| Err(cut_short()))?;
+        Ok(Answer { script, behind: answers.next() })
+    }
+
     fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.hash)
     }
@@ -225,4 +260,9 @@ impl Step {
             .arg(&self.arguments);
         command
     }
+}
+
+fn cut_short() -> Failure {
+    let message = "the server answered fewer commands than it was sent";
+    Error::new(ErrorKind::Unavailable, message).ambiguous().into()
 }

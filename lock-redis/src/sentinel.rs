@@ -9,8 +9,8 @@ use lock_core::Result;
 use redis::AsyncConnectionConfig;
 use redis::Client;
 
+use crate::connecting;
 use crate::error::During;
-use crate::error::classify;
 use crate::node::Node;
 use crate::node::Pool;
 use crate::reply;
@@ -69,7 +69,7 @@ impl Sentinel {
     }
 
     async fn ask_one(&self, sentinel: &Client) -> Result<Option<Address>> {
-        let failed = |failure| classify(failure, During::Connect);
+        let failed = |failure| connecting::failed(failure, sentinel);
         let limits = self.pool.limits;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(limits.connect))

@@ -33,7 +33,10 @@ impl fmt::Display for MemberErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (name, error)) in self.iter().enumerate() {
             let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{name}: {}", error.message())?;
+            // Who talks to several servers names the one, which may be the member itself.
+            let message = error.message();
+            let itself = message.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+            write!(f, "{separator}{name}: {}", itself.unwrap_or(message))?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ impl Server {
         Self::start_with(None, arguments)
     }
 
-    fn start_with(file: Option<&str>, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(file: Option<&str>, arguments: &[&str]) -> Self {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("lock-redis-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
@@ -102,8 +102,8 @@ impl Server {
 
     fn await_ready(&self) {
         until("a server that answers", || {
-            let up = |answer: String| answer.contains("PONG") || answer.contains("NOAUTH");
-            ask(self.port, "PING").is_ok_and(up)
+            let answer = ask(self.port, "PING").unwrap_or_default();
+            answer.contains("PONG") || answer.contains("NOAUTH")
         });
     }
 }
@@ -241,9 +241,13 @@ impl Fleet {
         format!("redlock://{}?{query}", names.join(","))
     }
 
+    pub(crate) fn urls(&self) -> String {
+        self.servers.iter().map(Server::url).collect::<Vec<_>>().join(",")
+    }
+
     /// Waits until every server says that it has run for longer than `age`.
     pub(crate) fn await_age(&self, age: Duration) {
-        until("a fleet that is old enough", || {
+        until_within(age + Duration::from_secs(10), "fleet that is old enough", || {
             self.servers.iter().all(|server| server.uptime() > age)
         });
     }
@@ -278,7 +282,7 @@ fn ask(port: u16, command: &str) -> std::io::Result<String> {
 }
 
 /// A cluster's bus listens 10,000 above.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bus = port.checked_add(10_000);
@@ -290,9 +294,13 @@ fn free_port() -> u16 {
 
 /// Waits for what has to come.
 pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
+    until_within(Duration::from_secs(30), what, test);
+}
+
+fn until_within(limit: Duration, what: &str, test: impl Fn() -> bool) {
     let start = Instant::now();
     while !test() {
-        assert!(start.elapsed() < Duration::from_secs(30), "no {what} within 30 s");
+        assert!(start.elapsed() < limit, "no {what} within {limit:?}");
         sleep(Duration::from_millis(50));
     }
 }
