@@ -180,7 +180,8 @@ impl Node {
     pub(crate) async fn call_on(&self, line: Line, command: Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
         let mut connection = live.on(line);
-        let request = async move { connection.req_packed_command(&command).await?.extract_error() };
+        let request =
+            async move { connection.send_packed_command(&command).await?.extract_error() };
         Ok(self.settle(live.id, request).await?)
     }
 
@@ -254,9 +255,15 @@ impl Node {
     }
 
     async fn live(&self) -> Result<Live, Failure> {
-        if let Some(live) = self.lock().clone() {
-            return Ok(live);
+        let live = self.lock().clone();
+        match live {
+            Some(live) => Ok(live),
+            // Boxed: it would make the future of each call larger.
+            None => Box::pin(self.revive()).await,
         }
+    }
+
+    async fn revive(&self) -> Result<Live, Failure> {
         let _one = self.0.connecting.lock().await;
         if let Some(live) = self.lock().clone() {
             return Ok(live);
