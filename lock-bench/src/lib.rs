@@ -9,6 +9,7 @@
 //! table. The processes are this program, started once more as a `worker`.
 
 mod args;
+mod budget;
 mod counting;
 mod crew;
 mod failure;

@@ -43,14 +43,14 @@ impl Plan {
 
     fn full() -> Self {
         Self {
-            round: Duration::from_secs(1),
-            rounds: 5,
+            round: Duration::from_millis(400),
+            rounds: 3,
             ttl: Duration::from_secs(30),
             locks: 10_000,
             locks_ttl: Duration::from_secs(6),
-            cycles: 3,
+            cycles: 2,
             crowds: vec![10, 100, 1_000],
-            warm: Duration::from_millis(500),
+            warm: Duration::from_millis(300),
             idle: 50,
             calm: Duration::from_millis(1_500),
         }

@@ -42,6 +42,9 @@ impl Scenario for Contention {
             fair: true,
             fresh: false,
             rounds: plan.rounds,
+            warm: true,
+            timed: true,
+            besides: plan.warm,
         }
     }
 

@@ -44,6 +44,9 @@ impl Scenario for Handover {
             fair: true,
             fresh: false,
             rounds: plan.rounds,
+            warm: false,
+            timed: true,
+            besides: Duration::ZERO,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Many locks held at once: what renewing them costs, and what each takes up.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -13,6 +14,9 @@ use crate::scenario::Sample;
 use crate::scenario::Scenario;
 use crate::scenario::Setup;
 use crate::scenario::Turn;
+
+/// What it takes to acquire and release that many, more or less.
+const FILL: Duration = Duration::from_secs(2);
 
 pub(crate) struct Held;
 
@@ -35,7 +39,10 @@ impl Scenario for Held {
             sizes: vec![plan.locks],
             fair: false,
             fresh: true,
-            rounds: plan.rounds.min(3),
+            rounds: 1,
+            warm: false,
+            timed: false,
+            besides: plan.cycle() * plan.cycles + FILL,
         }
     }
 

@@ -37,6 +37,9 @@ impl Scenario for Idle {
             fair: true,
             fresh: true,
             rounds: 1,
+            warm: false,
+            timed: false,
+            besides: plan.calm * 2,
         }
     }
 
