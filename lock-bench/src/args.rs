@@ -19,9 +19,12 @@ pub(crate) struct Arguments {
     /// Measure this scenario only; may be repeated
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(scenarios()))]
     pub(crate) scenario: Vec<String>,
-    /// How long one round lasts; 1, or 0.2 with --quick
+    /// How long one round lasts; 0.2 with --quick, or what makes the whole run 7 minutes, 1 at most
     #[arg(long, value_name = "N", value_parser = seconds)]
     pub(crate) seconds: Option<Duration>,
+    /// How many rounds count; 3, or 2 with --quick
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rounds: Option<u16>,
     /// Take fewer and shorter rounds and fewer locks: to see that it works, not to quote
     #[arg(long)]
     pub(crate) quick: bool,
@@ -55,9 +58,9 @@ mod tests {
     #[test]
     fn an_unknown_name_is_refused_with_the_list() {
         let text = refused(&["--backend", "mongodb"]);
-        assert!(text.contains("memory, sqlite"), "{text}");
+        assert!(text.contains("memory, sqlite, redis"), "{text}");
         let text = refused(&["--scenario", "speed"]);
-        assert!(text.contains("uncontended, handover, contention, held"), "{text}");
+        assert!(text.contains("uncontended, handover, idle, contention, held"), "{text}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::process::ChildStdout;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -31,6 +32,9 @@ use crate::order::Reply;
 use crate::order::Requests;
 use crate::order::Usage;
 use crate::scenario::Setup;
+use crate::store::Load;
+use crate::store::Probe;
+use crate::store::Store;
 use crate::subject::Subject;
 use crate::tally::Tally;
 
@@ -41,7 +45,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Crew {
     seats: Vec<Link>,
     processes: Vec<Child>,
-    _store: TempDir,
+    probe: Option<Box<dyn Probe>>,
+    // Before its folder, so that a server ends first.
+    _store: Store,
+    _folder: TempDir,
 }
 
 /// The line to one seat.
@@ -59,17 +66,23 @@ impl Crew {
         setup: &Setup,
         stores: &std::path::Path,
     ) -> Outcome<Option<Self>> {
-        let store = tempfile::Builder::new().prefix(subject.name).tempdir_in(stores)?;
+        let folder = tempfile::Builder::new().prefix(subject.name).tempdir_in(stores)?;
+        let store = (subject.store)(folder.path().to_owned()).await?;
         let processes = if subject.has_processes { setup.seats } else { 1 };
         let post = Post {
             subject: subject.name.to_owned(),
             lane: lane.name().to_owned(),
-            url: (subject.url)(store.path()),
+            url: store.url.clone(),
             seats: setup.seats / processes,
             ttl: setup.ttl,
             gauge: setup.gauge,
         };
-        let mut crew = Self { seats: Vec::new(), processes: Vec::new(), _store: store };
+        let probe = match subject.probe {
+            Some(open) => Some(open(store.url.clone()).await?),
+            None => None,
+        };
+        let (seats, started) = (Vec::new(), Vec::new());
+        let mut crew = Self { seats, processes: started, probe, _store: store, _folder: folder };
         let mut able = true;
         // One after the other: whoever comes first makes the store's tables.
         for _ in 0..processes {
@@ -129,6 +142,26 @@ impl Crew {
         Ok(all)
     }
 
+    /// As [`ask_each`](Self::ask_each), of an order to contend; also returns what the seats have asked of
+    /// the store meanwhile, where that is counted.
+    pub(crate) async fn ask_to_contend(
+        &self,
+        order: impl Fn(usize) -> Order,
+    ) -> Outcome<(Vec<Tally>, Option<Requests>)> {
+        let asked = self.seats.iter().enumerate().map(|(seat, link)| link.ask(order(seat)));
+        let (mut all, mut sum) = (Vec::new(), Some(Requests::default()));
+        for reply in join_all(asked).await {
+            match reply? {
+                Reply::Contended { tallies, requests } => {
+                    all.extend(tallies);
+                    sum = sum.zip(requests).map(|(sum, requests)| sum + requests);
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok((all, sum))
+    }
+
     /// What one seat's process uses, and what that seat has asked of the store.
     pub(crate) async fn usage(&self, seat: usize) -> Outcome<Usage> {
         match self.ask(seat, Order::Usage).await? {
@@ -137,14 +170,20 @@ impl Crew {
         }
     }
 
-    /// What all seats have asked of the store, where that is counted.
-    pub(crate) async fn requests(&self) -> Outcome<Option<Requests>> {
-        let mut sum = Requests::default();
-        for seat in 0..self.seats.len() {
-            let Some(requests) = self.usage(seat).await?.requests else { return Ok(None) };
-            sum = sum + requests;
+    /// How long the shortest round trip to the store's server takes right now, if it has one.
+    pub(crate) async fn ping(&self) -> Outcome<Option<Duration>> {
+        let Some(probe) = &self.probe else { return Ok(None) };
+        let sent = Instant::now();
+        probe.ping().await?;
+        Ok(Some(sent.elapsed()))
+    }
+
+    /// What the store's server has carried out so far, if there is one that tells.
+    pub(crate) async fn load(&self) -> Outcome<Option<Load>> {
+        match &self.probe {
+            Some(probe) => probe.load().await.map(Some),
+            None => Ok(None),
         }
-        Ok(Some(sum))
     }
 
     /// Lets all seats release what they hold, and the processes end.

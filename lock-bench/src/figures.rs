@@ -1,5 +1,7 @@
 //! What is made of measurements: medians with their spread, and how evenly something was shared.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// The middle of several rounds, and how far they lie apart.
@@ -28,18 +30,24 @@ impl Spread {
     }
 }
 
-/// Jain's index of fairness: 1 if all got the same, 1/n if one got it all.
-pub(crate) fn jain(counts: &[u64]) -> Option<f64> {
-    let sum: f64 = counts.iter().map(|count| *count as f64).sum();
-    let squares: f64 = counts.iter().map(|count| (*count as f64).powi(2)).sum();
-    (squares > 0.0).then(|| sum * sum / (counts.len() as f64 * squares))
-}
-
 /// What the one with the least got of what each would have got if all had got the same.
 pub(crate) fn least_share(counts: &[u64]) -> Option<f64> {
     let sum: u64 = counts.iter().sum();
     let least = counts.iter().min()?;
     (sum > 0).then(|| *least as f64 * counts.len() as f64 / sum as f64)
+}
+
+/// Of turns, each from when it was waited for until when it came: how much earlier than another one began to
+/// wait and was served after it, at the worst. Zero if all were served in order.
+pub(crate) fn overtaken(turns: &[(Duration, Duration)]) -> Option<Duration> {
+    let mut turns = turns.to_vec();
+    turns.sort_by_key(|(_, granted)| *granted);
+    let mut latest = turns.first()?.0;
+    let before = turns.iter().map(|(begun, _)| {
+        latest = latest.max(*begun);
+        latest - *begun
+    });
+    before.max()
 }
 
 #[cfg(test)]
@@ -61,8 +69,19 @@ mod tests {
 
     #[test]
     fn shares_tell_even_from_uneven() {
-        assert_eq!((jain(&[5, 5]), least_share(&[5, 5])), (Some(1.0), Some(1.0)));
-        assert_eq!((jain(&[0, 10]), least_share(&[0, 10])), (Some(0.5), Some(0.0)));
-        assert_eq!((jain(&[0, 0]), least_share(&[0, 0])), (None, None));
+        assert_eq!(least_share(&[5, 5]), Some(1.0));
+        assert_eq!(least_share(&[0, 10]), Some(0.0));
+        assert_eq!(least_share(&[0, 0]), None);
+    }
+
+    #[test]
+    fn who_began_later_and_was_served_earlier_has_overtaken() {
+        let of = |turns: &[(u64, u64)]| {
+            let at = |(begun, granted)| (Duration::from_secs(begun), Duration::from_secs(granted));
+            overtaken(&turns.iter().copied().map(at).collect::<Vec<_>>()).map(|it| it.as_secs())
+        };
+        assert_eq!(of(&[(1, 5), (2, 6), (0, 4)]), Some(0));
+        assert_eq!(of(&[(1, 9), (2, 6), (5, 7), (4, 8)]), Some(4));
+        assert_eq!(of(&[]), None);
     }
 }

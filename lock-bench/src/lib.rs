@@ -9,6 +9,7 @@
 //! table. The processes are this program, started once more as a `worker`.
 
 mod args;
+mod budget;
 mod counting;
 mod crew;
 mod failure;
@@ -25,6 +26,7 @@ mod run;
 mod scenario;
 mod scenarios;
 mod seat;
+mod store;
 mod subject;
 mod subjects;
 mod table;

@@ -55,8 +55,9 @@ impl Post {
 pub(crate) enum Order {
     /// Lock and unlock for so long, each task on a key of its own.
     Pairs { tasks: usize, time: Duration },
-    /// Lock and unlock for so long, a task for each of these keys, which may be the same.
-    Contend { keys: Vec<String>, time: Duration },
+    /// Lock and unlock, a task for each of these keys, which may be the same; what counts begins when
+    /// `warm` is over, and lasts for `time`.
+    Contend { keys: Vec<String>, warm: Duration, time: Duration },
     /// Acquire a key and keep it.
     Lock { key: String },
     /// Release it.
@@ -77,9 +78,8 @@ impl Order {
     /// How long it takes if all goes well.
     pub(crate) fn time(&self) -> Duration {
         match self {
-            Self::Pairs { time, .. } | Self::Contend { time, .. } | Self::Stay { time, .. } => {
-                *time
-            }
+            Self::Pairs { time, .. } | Self::Stay { time, .. } => *time,
+            Self::Contend { warm, time, .. } => *warm + *time,
             _ => Duration::ZERO,
         }
     }
@@ -98,6 +98,11 @@ pub(crate) enum Reply {
     At(Duration),
     /// What each task did.
     Tallies(Vec<Tally>),
+    /// The same of tasks that contended, and what was asked of the store meanwhile.
+    Contended {
+        tallies: Vec<Tally>,
+        requests: Option<Requests>,
+    },
     Usage(Usage),
     Failed(String),
 }

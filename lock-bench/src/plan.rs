@@ -21,26 +21,36 @@ pub(crate) struct Plan {
     pub(crate) locks_ttl: Duration,
     /// How many of these cycles are measured.
     pub(crate) cycles: u32,
+    /// How many contend for one key.
+    pub(crate) crowds: Vec<usize>,
+    /// How long they have done so before it counts.
+    pub(crate) warm: Duration,
     /// How many wait while idle waiting is measured.
     pub(crate) idle: usize,
-    /// How long they have waited before, so that nobody looks as often as at the start.
+    /// How long they have waited before, so that nobody looks as often as at the start, and then do.
     pub(crate) calm: Duration,
 }
 
 impl Plan {
     pub(crate) fn new(arguments: &Arguments) -> Self {
         let plan = if arguments.quick { Self::quick() } else { Self::full() };
-        Self { round: arguments.seconds.unwrap_or(plan.round), ..plan }
+        Self {
+            round: arguments.seconds.unwrap_or(plan.round),
+            rounds: arguments.rounds.map_or(plan.rounds, usize::from),
+            ..plan
+        }
     }
 
     fn full() -> Self {
         Self {
-            round: Duration::from_secs(1),
-            rounds: 5,
+            round: Duration::from_millis(400),
+            rounds: 3,
             ttl: Duration::from_secs(30),
             locks: 10_000,
             locks_ttl: Duration::from_secs(6),
-            cycles: 3,
+            cycles: 2,
+            crowds: vec![10, 100, 1_000],
+            warm: Duration::from_millis(300),
             idle: 50,
             calm: Duration::from_millis(1_500),
         }
@@ -53,6 +63,8 @@ impl Plan {
             locks: 500,
             locks_ttl: Duration::from_secs(3),
             cycles: 2,
+            crowds: vec![10, 50],
+            warm: Duration::from_millis(50),
             calm: Duration::from_millis(100),
             ..Self::full()
         }

@@ -60,10 +60,9 @@ impl Table<'_> {
         Ok(Runner { lane, crew, able, samples: Vec::new() })
     }
 
-    /// Goes round the lanes as often as planned. The first time is to warm up and does not count.
+    /// Goes round the lanes as often as planned.
     async fn measure(&self, setup: &Setup, size: usize, runners: &mut [Runner]) -> Outcome {
-        let first = if setup.fresh { 1 } else { 0 };
-        for round in first..=setup.rounds {
+        for round in setup.turns() {
             let turn = Turn { plan: self.plan, size, round };
             for runner in runners.iter_mut().filter(|runner| runner.able) {
                 let sample = self.turn(runner, setup, turn).await?;

@@ -8,6 +8,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 use crate::args::Arguments;
+use crate::budget;
 use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::machine::Machine;
@@ -34,11 +35,16 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome {
     // Beside the results, on a disk like theirs, and not in a temporary folder that may be memory.
     let stores = tempfile::Builder::new().prefix("stores-").tempdir_in(&arguments.out)?;
     let stores = stores.path().canonicalize()?;
-    let plan = Plan::new(arguments);
+    let subjects = chosen(SUBJECTS, |subject| subject.name, &arguments.backend);
+    let scenarios = chosen(SCENARIOS, |scenario| scenario.name(), &arguments.scenario);
+    let mut plan = Plan::new(arguments);
+    if arguments.seconds.is_none() && !arguments.quick {
+        plan.round = budget::round(&plan, &subjects, &scenarios);
+    }
     let began = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut report = Report { began, machine, plan, sections: Vec::new() };
-    for subject in chosen(SUBJECTS, |subject| subject.name, &arguments.backend) {
-        for scenario in chosen(SCENARIOS, |scenario| scenario.name(), &arguments.scenario) {
+    for subject in subjects {
+        for scenario in &scenarios {
             let section = measure(subject, *scenario, &report.plan, &stores).await;
             println!("\n{}", table(&section));
             report.sections.push(section);
@@ -63,12 +69,9 @@ pub(crate) async fn interrupted() {
 }
 
 /// Those that were named; all, if none was.
-fn chosen<'a, T>(
-    all: &'a [T],
-    name: impl Fn(&T) -> &'static str + 'a,
-    names: &'a [String],
-) -> impl Iterator<Item = &'a T> {
-    all.iter().filter(move |one| names.is_empty() || names.iter().any(|named| named == name(one)))
+fn chosen<T: Copy>(all: &[T], name: impl Fn(&T) -> &'static str, names: &[String]) -> Vec<T> {
+    let is_chosen = |one: &&T| names.is_empty() || names.iter().any(|named| named == name(one));
+    all.iter().filter(is_chosen).copied().collect()
 }
 
 async fn measure(
@@ -104,11 +107,12 @@ async fn measure(
 
 /// Says how the figures come about.
 fn method(setup: &Setup, plan: &Plan) -> String {
-    let Setup { rounds, fresh, .. } = setup;
-    let rounds = if *fresh {
-        format!("{rounds} rounds, each in new processes")
-    } else {
-        format!("{rounds} rounds of {:?} after one that does not count", plan.round)
+    let Setup { rounds, fresh, warm, .. } = setup;
+    let rounds = match (rounds, fresh, warm) {
+        (1, true, _) => return "one round, in new processes; one lane after the other".to_owned(),
+        (_, true, _) => format!("{rounds} rounds, each in new processes"),
+        (_, _, true) => format!("{rounds} rounds of {:.1?} after {:.1?}", plan.round, plan.warm),
+        _ => format!("{rounds} rounds of {:.1?} after one that does not count", plan.round),
     };
     format!("medians (lowest–highest) of {rounds}; the lanes take turns")
 }

@@ -1,5 +1,6 @@
 //! What a scenario is: who takes part, and what one round of it measures.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -42,6 +43,19 @@ pub(crate) struct Setup {
     pub(crate) fresh: bool,
     /// How many rounds count.
     pub(crate) rounds: usize,
+    /// Whether rounds warm up by themselves, so that there is none that does not count.
+    pub(crate) warm: bool,
+    /// Whether a round lasts as long as the plan says.
+    pub(crate) timed: bool,
+    /// How long a round takes besides.
+    pub(crate) besides: Duration,
+}
+
+impl Setup {
+    /// The rounds by number. Number 0 is to warm up and does not count.
+    pub(crate) fn turns(&self) -> RangeInclusive<usize> {
+        usize::from(self.fresh || self.warm)..=self.rounds
+    }
 }
 
 /// Which round it is.

@@ -12,6 +12,7 @@ use futures_util::stream;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 
 use crate::failure::Failure;
@@ -95,6 +96,16 @@ impl<W: Way> Desk<W> {
         Ok(Reply::Done)
     }
 
+    async fn contend(&self, keys: Vec<String>, from: Instant, end: Instant) -> Outcome<Reply> {
+        let start = |key| tokio::spawn(contend(self.way.clone(), key, from, end));
+        let tasks = keys.into_iter().map(start).collect();
+        sleep_until(from.into()).await;
+        let before = self.way.requests();
+        sleep_until(end.into()).await;
+        let requests = self.way.requests().zip(before).map(|(after, before)| after - before);
+        Ok(Reply::Contended { tallies: tallies(tasks).await?, requests })
+    }
+
     async fn leave(&mut self) -> Outcome<Reply> {
         if let Some(wait) = self.waits.try_join_next() {
             wait??;
@@ -122,12 +133,11 @@ impl<W: Way> Seat for Desk<W> {
             Order::Pairs { tasks, time } => {
                 let keys = (0..tasks).map(|n| format!("own-{n}"));
                 let start = |key| tokio::spawn(pairs(self.way.clone(), key, Instant::now() + time));
-                tallies(keys.map(start).collect()).await
+                tallies(keys.map(start).collect()).await.map(Reply::Tallies)
             }
-            Order::Contend { keys, time } => {
-                let start =
-                    |key| tokio::spawn(contend(self.way.clone(), key, Instant::now() + time));
-                tallies(keys.into_iter().map(start).collect()).await
+            Order::Contend { keys, warm, time } => {
+                let from = Instant::now() + warm;
+                self.contend(keys, from, from + time).await
             }
             Order::Lock { key } => self.lock(key).await,
             Order::Unlock { key } => self.unlock(&key).await,
@@ -144,12 +154,12 @@ impl<W: Way> Seat for Desk<W> {
     }
 }
 
-async fn tallies(tasks: Vec<JoinHandle<Tally>>) -> Outcome<Reply> {
+async fn tallies(tasks: Vec<JoinHandle<Tally>>) -> Outcome<Vec<Tally>> {
     let mut tallies = Vec::new();
     for task in tasks {
         tallies.push(task.await?);
     }
-    Ok(Reply::Tallies(tallies))
+    Ok(tallies)
 }
 
 /// Locks and unlocks a key that nobody else wants, and times each pair.
@@ -179,8 +189,9 @@ async fn pair<W: Way>(way: &W, key: &str) -> Outcome {
     way.unlock(guard).await
 }
 
-/// Locks and unlocks a key that many want, and times each wait. The last wait is cut short at the end.
-async fn contend<W: Way>(way: Arc<W>, key: String, end: Instant) -> Tally {
+/// Locks and unlocks a key that many want, and times each wait that ends when it counts. The last wait is
+/// cut short at the end.
+async fn contend<W: Way>(way: Arc<W>, key: String, from: Instant, end: Instant) -> Tally {
     let mut tape = Tape::new();
     let mut waits_since = None;
     let work = async {
@@ -192,7 +203,9 @@ async fn contend<W: Way>(way: Arc<W>, key: String, end: Instant) -> Tally {
             waits_since = None;
             match granted {
                 Ok(guard) => {
-                    tape.took(begun.elapsed());
+                    if Instant::now() >= from {
+                        tape.granted(begun.elapsed());
+                    }
                     way.unlock(guard).await.unwrap_or_else(|failure| tape.failed(failure));
                 }
                 Err(failure) => tape.failed(failure),
@@ -253,14 +266,14 @@ mod tests {
 
     async fn tally(reply: Outcome<Reply>) -> Tally {
         match reply.unwrap() {
-            Reply::Tallies(tallies) => Tally::sum(&tallies),
+            Reply::Tallies(tallies) | Reply::Contended { tallies, .. } => Tally::sum(&tallies),
             other => panic!("{other:?}"),
         }
     }
 
     #[tokio::test]
     async fn who_never_gets_the_lock_has_waited_for_the_whole_round() {
-        let order = Order::Contend { keys: vec!["key".into()], time: SHORT };
+        let order = Order::Contend { keys: vec!["key".into()], warm: Duration::ZERO, time: SHORT };
         let tally = tally(Desk::new(NeverGranted).obey(order).await).await;
         assert_eq!(tally.count, 0);
         assert!(tally.longest >= SHORT, "{:?}", tally.longest);
@@ -268,7 +281,8 @@ mod tests {
 
     #[tokio::test]
     async fn errors_are_no_pairs() {
-        let contend = Order::Contend { keys: vec!["key".into()], time: SHORT };
+        let contend =
+            Order::Contend { keys: vec!["key".into()], warm: Duration::ZERO, time: SHORT };
         for order in [Order::Pairs { tasks: 2, time: SHORT }, contend] {
             let tally = tally(Desk::new(Refused).obey(order).await).await;
             assert_eq!((tally.count, tally.error.as_deref()), (0, Some("refused")));

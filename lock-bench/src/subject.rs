@@ -1,22 +1,26 @@
 //! A backend as the benchmark knows it: one constant of this kind in one file of `subjects`.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::failure::Outcome;
 use crate::order::Post;
 use crate::seat::Desk;
 use crate::seat::Seat;
+use crate::store::Making;
+use crate::store::Probing;
 use crate::way::Way;
 
 /// A backend and what it stands beside.
 pub(crate) struct Subject {
     /// The backend's name, as in its driver.
     pub(crate) name: &'static str,
-    /// Makes the URL of a store, or of a part of one, that nobody else uses; `folder` is empty and stays
-    /// while the store is in use.
-    pub(crate) url: fn(folder: &Path) -> String,
+    /// Makes a store, or a part of one, that nobody else uses; the folder is empty and stays while the
+    /// store is in use.
+    pub(crate) store: fn(folder: PathBuf) -> Making,
+    /// Opens a connection to ask the store's server at a URL about itself, if there is one.
+    pub(crate) probe: Option<fn(url: String) -> Probing>,
     /// Tells what store it is and of which version.
     pub(crate) version: fn() -> Version,
     /// Whether other processes reach the store; if not, all clients of a lane share one process.

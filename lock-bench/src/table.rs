@@ -1,7 +1,6 @@
 //! A section as text for a terminal.
 
 use crate::figures::Spread;
-use crate::report::Figure;
 use crate::report::Row;
 use crate::report::Section;
 
@@ -25,31 +24,36 @@ pub(crate) fn table(section: &Section) -> String {
     text
 }
 
-/// The header and the rows, cell by cell.
+/// The header and the rows, cell by cell. What nobody has a value for has no column.
 fn lines(section: &Section) -> Vec<Vec<String>> {
     let figures = section.rows.iter().map(|row| &row.figures).max_by_key(|figures| figures.len());
     let figures = figures.map_or(&[][..], Vec::as_slice);
     let mut header = vec![section.unit.to_owned(), "lane".to_owned()];
-    header.extend(figures.iter().map(|figure| figure.name.to_owned()));
+    let columns: Vec<usize> = (0..figures.len()).filter(|at| is_known(section, *at)).collect();
+    header.extend(columns.iter().map(|at| figures[*at].name.to_owned()));
     if let (Some(reference), Some(main)) = (section.reference, figures.first()) {
         header.push(format!("{} ÷ {reference}", main.name));
     }
     header.push("errors".to_owned());
     let has_ratio = section.reference.is_some();
-    let rows = section.rows.iter().map(|row| line(row, figures.len(), has_ratio));
+    let rows = section.rows.iter().map(|row| line(row, &columns, has_ratio));
     [header].into_iter().chain(rows).collect()
 }
 
-fn line(row: &Row, figures: usize, has_ratio: bool) -> Vec<String> {
+fn is_known(section: &Section, at: usize) -> bool {
+    let mut figures = section.rows.iter().filter_map(|row| row.figures.get(at));
+    figures.any(|figure| figure.value.is_some())
+}
+
+fn line(row: &Row, columns: &[usize], has_ratio: bool) -> Vec<String> {
     let mut cells = vec![row.size.to_string(), row.lane.to_owned()];
     if !row.supported {
         cells.push("not supported".to_owned());
         return cells;
     }
-    let value = |figure: &Figure| figure.value.map(|value| number(value.median));
-    let value = |figure: &Figure| value(figure).unwrap_or_else(|| "–".to_owned());
-    cells.extend(row.figures.iter().map(value));
-    cells.resize(2 + figures, String::new());
+    let value = |at: &usize| row.figures.get(*at).and_then(|figure| figure.value);
+    let text = |at| value(at).map_or_else(|| "–".to_owned(), |value| number(value.median));
+    cells.extend(columns.iter().map(text));
     if has_ratio {
         let ratio = row.figures.first().and_then(|figure| figure.ratio);
         cells.push(ratio.map(spread).unwrap_or_default());

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::usage::since_boot;
 
 /// The longest time that is told from longer ones.
 const LONGEST_NANOS: u64 = 600_000_000_000;
@@ -14,8 +15,12 @@ const LONGEST_NANOS: u64 = 600_000_000_000;
 /// Two digits tell a hundredth from the next, which is finer than any of this repeats.
 const DIGITS: u8 = 2;
 
+/// How many grants of a task are told one by one.
+const TURNS: usize = 100;
+
 /// Counts and times while a task runs.
 pub(crate) struct Tape {
+    turns: Vec<(Duration, Duration)>,
     times: Histogram<u64>,
     longest: Duration,
     errors: u64,
@@ -30,19 +35,31 @@ pub(crate) struct Tally {
     /// The first of them.
     pub(crate) error: Option<String>,
     pub(crate) longest: Duration,
+    /// From when until when each of the first grants was waited for, by the boot clock.
+    pub(crate) turns: Vec<(Duration, Duration)>,
     /// Nanoseconds and how often.
     times: Vec<(u64, u64)>,
 }
 
 impl Tape {
     pub(crate) fn new() -> Self {
-        Self { times: empty(), longest: Duration::ZERO, errors: 0, error: None }
+        let (times, turns, longest) = (empty(), Vec::new(), Duration::ZERO);
+        Self { turns, times, longest, errors: 0, error: None }
     }
 
     /// Notes how long something took.
     pub(crate) fn took(&mut self, time: Duration) {
         self.times.saturating_record(nanos(time));
         self.saw(time);
+    }
+
+    /// Notes how long a grant that came just now was waited for.
+    pub(crate) fn granted(&mut self, time: Duration) {
+        self.took(time);
+        if self.turns.len() < TURNS {
+            let now = since_boot();
+            self.turns.push((now.saturating_sub(time), now));
+        }
     }
 
     /// Notes a time that may be the longest without counting it.
@@ -62,6 +79,7 @@ impl Tape {
             errors: self.errors,
             error: self.error,
             longest: self.longest,
+            turns: self.turns,
             times: recorded.map(|it| (it.value_iterated_to(), it.count_at_value())).collect(),
         }
     }
@@ -76,6 +94,7 @@ impl Tally {
             sum.errors += tally.errors;
             sum.error = sum.error.or_else(|| tally.error.clone());
             sum.longest = sum.longest.max(tally.longest);
+            sum.turns.extend(&tally.turns);
             sum.times.extend(&tally.times);
         }
         sum

@@ -20,6 +20,7 @@ use lock_core::KeyRule;
 use lock_core::KeyState;
 use lock_core::Lease;
 use lock_core::LockKey;
+use lock_core::Mode;
 use lock_core::Page;
 use lock_core::Peek;
 use lock_core::PollPlan;
@@ -41,10 +42,14 @@ use crate::node::Line;
 use crate::reply;
 use crate::reply::Fate;
 use crate::reply::Tried;
+use crate::route::Argument;
 use crate::route::Route;
 use crate::route::Step;
 use crate::scripts::SCRIPTS;
 use crate::scripts::Script;
+
+/// What scripts read as nothing.
+const NONE: Argument = Argument::Borrowed("0");
 
 /// A client of Redis or Valkey: the backend to build an engine on. Cloning shares the client.
 #[derive(Clone)]
@@ -69,7 +74,7 @@ impl Redis {
         self.0.route.ready().await
     }
 
-    fn step(&self, script: &'static Script, key: &LockKey, arguments: Vec<String>) -> Step {
+    fn step(&self, script: &'static Script, key: &LockKey, arguments: Vec<Argument>) -> Step {
         Step::new(script, Names::of(key), arguments)
     }
 
@@ -81,8 +86,8 @@ impl Redis {
         }
     }
 
-    fn publish(&self) -> String {
-        self.0.route.channels().publish().to_owned()
+    fn publish(&self) -> Argument {
+        self.0.route.channels().publish().into()
     }
 
     fn ttl(&self, claim: &Claim) -> Duration {
@@ -98,15 +103,15 @@ impl Backend for Redis {
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         let lease = Lease { since: self.0.clock.now(), ttl: self.ttl(claim) };
-        let floor = claim.fence_floor.map_or(0, lock_core::Fence::get);
-        let place = if claim.queue { millis(claim.place_ttl()) } else { "0".into() };
+        let floor = claim.fence_floor.map(|floor| floor.get().to_string().into());
+        let place = claim.queue.then(|| millis(claim.place_ttl()));
         let arguments = vec![
-            claim.token.to_string(),
+            claim.token.to_string().into(),
             millis(lease.ttl),
-            claim.owner.as_str().to_owned(),
-            claim.mode.to_string(),
-            place,
-            floor.to_string(),
+            claim.owner.as_str().to_owned().into(),
+            mode(claim),
+            place.unwrap_or(NONE),
+            floor.unwrap_or(NONE),
             self.publish(),
         ];
         let mut step = self.step(&SCRIPTS.attempt, &claim.key, arguments);
@@ -121,7 +126,7 @@ impl Backend for Redis {
         if let Some((copies, answer)) = self.0.copies.zip(answer.behind)
             && let Err(error) = copies.check(answer)
         {
-            return Err(self.give_back(claim, error).await);
+            return Err(Box::pin(self.give_back(claim, error)).await);
         }
         Ok(Attempt::Acquired { fence, lease })
     }
@@ -130,7 +135,7 @@ impl Backend for Redis {
         let since = self.0.clock.now();
         let step = |claim: &Claim| {
             let (ttl, place) = (millis(self.ttl(claim)), millis(claim.place_ttl()));
-            self.step(&SCRIPTS.keep, &claim.key, vec![claim.token.to_string(), ttl, place])
+            self.step(&SCRIPTS.keep, &claim.key, vec![claim.token.to_string().into(), ttl, place])
         };
         let answers = self.0.route.run_all(claims.iter().map(step).collect()).await?;
         let kept = |(claim, answer): (&Claim, Result<redis::Value>)| {
@@ -144,7 +149,7 @@ impl Backend for Redis {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
-        let arguments = vec![claim.token.to_string(), self.publish()];
+        let arguments = vec![claim.token.to_string().into(), self.publish()];
         let mut step = self.step(&SCRIPTS.release, &claim.key, arguments);
         // Behind the attempt that it undoes, which may still wait for replicas.
         step.line = Line::Writer;
@@ -156,7 +161,7 @@ impl Backend for Redis {
 
     async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
         let step = |claim: &Claim| {
-            let arguments = vec![claim.token.to_string(), claim.mode.to_string()];
+            let arguments = vec![claim.token.to_string().into(), mode(claim)];
             self.step(&SCRIPTS.peek, &claim.key, arguments)
         };
         let answers = self.0.route.run_all(claims.iter().map(step).collect()).await?;
@@ -229,8 +234,15 @@ fn profile() -> Profile {
     profile
 }
 
-fn millis(duration: Duration) -> String {
-    duration.as_millis().to_string()
+fn millis(duration: Duration) -> Argument {
+    duration.as_millis().to_string().into()
+}
+
+fn mode(claim: &Claim) -> Argument {
+    match claim.mode {
+        Mode::Exclusive => "exclusive".into(),
+        other => other.to_string().into(),
+    }
 }
 
 #[cfg(test)]

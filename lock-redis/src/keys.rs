@@ -36,9 +36,9 @@ impl Names {
         let tag = tag_of(lock);
         Self {
             lock: lock.to_owned(),
-            card: format!("{COMPANION}{tag}}}:{lock}"),
-            holders: format!("{COMPANION}{tag}}}h:{lock}"),
-            line: format!("{COMPANION}{tag}}}q:{lock}"),
+            card: [COMPANION, tag, "}:", lock].concat(),
+            holders: [COMPANION, tag, "}h:", lock].concat(),
+            line: [COMPANION, tag, "}q:", lock].concat(),
         }
     }
 }
@@ -94,12 +94,25 @@ fn slot(bytes: &[u8]) -> u16 {
 
 /// CRC-16/XMODEM: polynomial 0x1021, no reflection, starting at 0 (the Redis Cluster specification).
 fn crc16(bytes: &[u8]) -> u16 {
-    let step = |crc: u16, byte: &u8| {
-        let shift = |crc: u16, _| if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), shift)
-    };
+    let step = |crc: u16, byte: &u8| (crc << 8) ^ CRC_OF_BYTE[usize::from((crc >> 8) as u8 ^ byte)];
     bytes.iter().fold(0, step)
 }
+
+/// What each value of the upper byte adds to the rest.
+const CRC_OF_BYTE: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut crc, mut bit) = ((byte as u16) << 8, 0);
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 /// A tag for each slot. Part of the layout on the wire: all versions must agree.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(tags);

@@ -215,7 +215,7 @@ impl Node {
         let live = self.live().await?;
         let mut line = live.on(line);
         let request =
-            async move { line.connection.req_packed_command(&command).await?.extract_error() };
+            async move { line.connection.send_packed_command(&command).await?.extract_error() };
         Ok(self.settle(live.id, request).await?)
     }
 
@@ -302,9 +302,15 @@ impl Node {
     }
 
     async fn live(&self) -> Result<Live, Failure> {
-        if let Some(live) = self.lock().clone() {
-            return Ok(live);
+        let live = self.lock().clone();
+        match live {
+            Some(live) => Ok(live),
+            // Boxed: it would make the future of each call larger.
+            None => Box::pin(self.revive()).await,
         }
+    }
+
+    async fn revive(&self) -> Result<Live, Failure> {
         let tries = self.0.tries.load(Ordering::Acquire);
         let mut last = self.0.connecting.clone().lock_owned().await;
         if let Some(live) = self.lock().clone() {

@@ -1,5 +1,6 @@
 //! Which server a key lives on, and how a step gets there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use lock_core::BootInstant;
@@ -44,12 +45,15 @@ pub(crate) enum Servers {
     Cluster(Cluster),
 }
 
+/// A word that a script is given; most are always the same.
+pub(crate) type Argument = Cow<'static, str>;
+
 /// A script with the names and arguments of one call.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) script: &'static Script,
     pub(crate) names: Names,
-    pub(crate) arguments: Vec<String>,
+    pub(crate) arguments: Vec<Argument>,
     pub(crate) line: Line,
     /// What to send right behind the script.
     pub(crate) behind: Option<Cmd>,
@@ -94,8 +98,8 @@ impl Route {
     pub(crate) async fn node(&self, names: &Names) -> Result<Node> {
         match &self.servers {
             Servers::One(pool, address) => pool.node(address),
-            Servers::Sentinel(sentinel) => sentinel.primary().await,
-            Servers::Cluster(cluster) => cluster.node(keys::slot_of(&names.lock)).await,
+            Servers::Sentinel(sentinel) => Box::pin(sentinel.primary()).await,
+            Servers::Cluster(cluster) => Box::pin(cluster.node(keys::slot_of(&names.lock))).await,
         }
     }
 
@@ -130,11 +134,13 @@ impl Route {
     }
 
     /// Runs one script: one command, unless the server does not know the script yet or the slot has
-    /// moved.
+    /// moved. What is rare is boxed, here and below: it would make the future of each call larger.
     pub(crate) async fn run(&self, step: Step) -> Result<Answer> {
         let node = self.node(&step.names).await?;
-        let answer = self.deliver(&node, &step).await;
-        self.follow(&step, answer).await
+        match self.deliver(&node, &step).await {
+            Ok(answer) => Ok(answer),
+            failed => Box::pin(self.follow(&step, failed)).await,
+        }
     }
 
     /// Runs many scripts, in one pipeline for each server; one answer each, in order.
@@ -189,7 +195,7 @@ impl Route {
 
     async fn deliver(&self, node: &Node, step: &Step) -> Result<Answer, Failure> {
         match step.send(node, None, step.by_hash()).await {
-            Err(failure) if failure.is_unknown_script() => step.send_in_full(node).await,
+            Err(failure) if failure.is_unknown_script() => Box::pin(step.send_in_full(node)).await,
             answer => answer,
         }
     }
@@ -218,7 +224,7 @@ impl Route {
 }
 
 impl Step {
-    pub(crate) fn new(script: &'static Script, names: Names, arguments: Vec<String>) -> Self {
+    pub(crate) fn new(script: &'static Script, names: Names, arguments: Vec<Argument>) -> Self {
         Self { script, names, arguments, line: Line::Common, behind: None }
     }
 
@@ -232,6 +238,15 @@ impl Step {
             let script = node.call_on(self.line, script).await?;
             return Ok(Answer { script, behind: None });
         }
+        Box::pin(self.send_all(node, before, script)).await
+    }
+
+    async fn send_all(
+        &self,
+        node: &Node,
+        before: Option<Cmd>,
+        script: Cmd,
+    ) -> Result<Answer, Failure> {
         let (at, mut commands) = (usize::from(before.is_some()), Pipeline::new());
         for command in before.into_iter().chain([script]).chain(self.behind.clone()) {
             commands.add_command(command);
@@ -251,8 +266,16 @@ impl Step {
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
         let Names { lock, card, holders, line } = &self.names;
-        let mut command = redis::cmd(verb);
-        command.arg(script).arg(4).arg(lock).arg(card).arg(holders).arg(line).arg(&self.arguments);
+        let mut command = Cmd::with_capacity(16, 512);
+        command
+            .arg(verb)
+            .arg(script)
+            .arg(4)
+            .arg(lock)
+            .arg(card)
+            .arg(holders)
+            .arg(line)
+            .arg(&self.arguments);
         command
     }
 }

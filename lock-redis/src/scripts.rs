@@ -23,7 +23,7 @@ use std::sync::LazyLock;
 /// many hold it in the latter two.
 const STATE: &str = "\
 local lock, card, holders, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local day = 86400000
+local day = 93600000 -- and two hours, see the shortest way of an attempt
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
@@ -131,9 +131,14 @@ if ARGV[4] == 'exclusive' and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
     return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
   end
   local digits = string.format('%.0f', fence)
+  local at = fence == micros and digits or string.format('%.0f', micros)
+  local ttl = tonumber(ARGV[2])
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-  redis.call('HSET', KEYS[2], 'f', digits, 't', ARGV[1], 'o', ARGV[3], 'a', string.format('%.0f', micros))
-  redis.call('PEXPIRE', KEYS[2], 86400000 + ARGV[2] + math.ceil((fence - micros) / 1000))
+  redis.call('HSET', KEYS[2], 'f', digits, 't', ARGV[1], 'o', ARGV[3], 'a', at)
+  -- Once an hour is enough, for it lasts so much longer than a day.
+  if ttl > 3600000 or math.floor(last / 3600000000) ~= math.floor(micros / 3600000000) then
+    redis.call('PEXPIRE', KEYS[2], 93600000 + ttl + math.ceil((fence - micros) / 1000))
+  end
   return {1, digits}
 end
 ";

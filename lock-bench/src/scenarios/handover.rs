@@ -1,4 +1,4 @@
-//! From a release in one process to the grant in another, and what waiting costs until then.
+//! From a release in one process to the grant in another, beside the round trip that it takes at the least.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -31,40 +31,45 @@ impl Scenario for Handover {
     }
 
     fn title(&self) -> &'static str {
-        "from the call of unlock in one process to the grant in another that waits; then idle waiting"
+        "from the call of unlock in one process to the grant in another that waits"
     }
 
     fn setup(&self, plan: &Plan) -> Setup {
         Setup {
             seats: 2,
-            gauge: Gauge::Requests,
+            gauge: Gauge::Speed,
             ttl: plan.ttl,
-            unit: "idle waiters",
-            sizes: vec![plan.idle],
-            fair: false,
+            unit: "waiters",
+            sizes: vec![1],
+            fair: true,
             fresh: false,
             rounds: plan.rounds,
+            warm: false,
+            timed: true,
+            besides: Duration::ZERO,
         }
     }
 
     async fn round(&self, crew: &Crew, turn: Turn<'_>) -> Outcome<Sample> {
         let key = format!("ball-{}", turn.round);
         let end = Instant::now() + turn.plan.round;
-        let mut tape = Tape::new();
+        let (mut tape, mut pings) = (Tape::new(), Tape::new());
         crew.ask_when(0, Order::Lock { key: key.clone() }).await?;
         let mut holder = 0;
         while Instant::now() < end {
             tape.took(hand_over(crew, &key, holder).await?);
             holder = 1 - holder;
+            sleep(SETTLED).await;
+            crew.ping().await?.into_iter().for_each(|took| pings.took(took));
         }
         crew.ask(holder, Order::Unlock { key }).await?;
-        let tally = tape.tally();
-        let idle = idle(crew, turn).await?;
+        let (tally, pings) = (tape.tally(), pings.tally());
+        let (half, ping) = (micros(tally.quantile(0.50)), micros(pings.quantile(0.50)));
         Ok(Sample::of(&tally)
-            .with("p50 µs", micros(tally.quantile(0.50)))
+            .with("p50 µs", half)
             .with("p99 µs", micros(tally.quantile(0.99)))
-            .with("idle CPU %", idle.cpu * 100.0)
-            .with("idle requests/s", idle.requests))
+            .with("ping p50 µs", ping)
+            .with("p50 ÷ ping", half.zip(ping).map(|(half, ping)| half / ping)))
     }
 }
 
@@ -78,29 +83,4 @@ async fn hand_over(crew: &Crew, key: &str, holder: usize) -> Outcome<Duration> {
     let (granted, released) = tokio::try_join!(wait, release)?;
     let took = granted.checked_sub(released);
     took.ok_or_else(|| Failure::new("a lock was granted before it was released"))
-}
-
-/// What a process uses while it waits for what another holds.
-struct Idle {
-    /// The share of one core.
-    cpu: f64,
-    /// Requests a second, where they are counted.
-    requests: Option<f64>,
-}
-
-async fn idle(crew: &Crew, turn: Turn<'_>) -> Outcome<Idle> {
-    let locks = turn.size;
-    crew.ask(0, Order::Hold { locks }).await?;
-    crew.ask(1, Order::Wait { locks }).await?;
-    sleep(turn.plan.calm).await;
-    let (begun, before) = (Instant::now(), crew.usage(1).await?);
-    sleep(turn.plan.round).await;
-    let (seconds, after) = (begun.elapsed().as_secs_f64(), crew.usage(1).await?);
-    crew.ask(1, Order::Leave).await?;
-    crew.ask(0, Order::Leave).await?;
-    let requests = after.requests.zip(before.requests).map(|(after, before)| after - before);
-    Ok(Idle {
-        cpu: after.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds,
-        requests: requests.map(|requests| requests.all as f64 / seconds),
-    })
 }

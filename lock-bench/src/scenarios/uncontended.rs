@@ -1,5 +1,6 @@
 //! Lock and unlock of keys that nobody else wants.
 
+use std::time::Duration;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -38,6 +39,9 @@ impl Scenario for Uncontended {
             fair: false,
             fresh: false,
             rounds: plan.rounds,
+            warm: false,
+            timed: true,
+            besides: Duration::ZERO,
         }
     }
 

@@ -10,6 +10,7 @@ use lockable::LockPool;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::failure::Outcome;
+use crate::store::made;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
@@ -17,7 +18,8 @@ use crate::way::Way;
 
 pub(crate) const SUBJECT: Subject = Subject {
     name: "memory",
-    url: |_| "memory:bench".to_owned(),
+    store: |_| made("memory:bench".to_owned()),
+    probe: None,
     version: || Box::pin(async { Ok("in process".to_owned()) }),
     has_processes: false,
     is_connection: |_| false,

@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::order::Post;
 use crate::order::Requests;
+use crate::store::made;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
@@ -24,7 +25,8 @@ use crate::way::Way;
 
 pub(crate) const SUBJECT: Subject = Subject {
     name: "sqlite",
-    url: |folder| format!("sqlite:{}", folder.join("locks.db").display()),
+    store: |folder| made(format!("sqlite:{}", folder.join("locks.db").display())),
+    probe: None,
     version: || Box::pin(async { Ok(format!("SQLite {}", rusqlite::version())) }),
     has_processes: true,
     is_connection: |target| target.ends_with(".db"),
