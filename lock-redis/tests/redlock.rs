@@ -246,12 +246,14 @@ async fn what_can_be_no_quorum_is_refused_with_what_to_do() {
     let port = servers[0].port;
     let evicting = Server::start(&["--maxmemory", "9mb", "--maxmemory-policy", "allkeys-lru"]);
     let full = evicting.name();
+    // Whoever is slower than this is not waited for once there is a majority.
+    let patient = "node_timeout=5s";
     for (url, told) in [
         (format!("redlock://{a}"), "a quorum of 1 goes down with one: use an odd number"),
         (format!("redlock://{a},{b}"), "a quorum of 2"),
         (format!("redlock://{a},{b},{c},{full}"), "a quorum of 4 stands no more failures"),
-        (format!("redlock://{a},{b},localhost:{port}"), "are one and the same server"),
-        (format!("redlock://{a},{b},{full}"), "set noeviction there"),
+        (format!("redlock://{a},{b},localhost:{port}?{patient}"), "are one and the same server"),
+        (format!("redlock://{a},{b},{full}?{patient}"), "set noeviction there"),
         (format!("redlock://{a},{b},{c}/x"), "the path is the number of the database"),
         (format!("redlock://{a},{b},{c}?wait_replicas=1"), "unknown query key"),
         (format!("redlock://{a},{b},{c}?node_timeout=0"), "must be above 0"),
@@ -260,7 +262,7 @@ async fn what_can_be_no_quorum_is_refused_with_what_to_do() {
         assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
         assert!(error.to_string().contains(told), "{url}: {error}");
     }
-    let error = connect(&format!("redlock://{a},{b},{full}")).await.unwrap_err();
+    let error = connect(&format!("redlock://{a},{b},{full}?{patient}")).await.unwrap_err();
     assert!(error.to_string().starts_with(&full), "{error}");
 }
 
