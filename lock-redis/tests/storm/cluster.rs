@@ -223,13 +223,14 @@ impl Running {
         servers[to].command(&format!("CLUSTER SETSLOT {slot} IMPORTING {old}"));
         servers[from].command(&format!("CLUSTER SETSLOT {slot} MIGRATING {new}"));
         sleep(long / 8);
-        loop {
+        let target = format!("127.0.0.1 {}", servers[to].port);
+        until("a slot without keys", || {
             let answer = servers[from].command(&format!("CLUSTER GETKEYSINSLOT {slot} 1"));
-            let Some(name) = answer.lines().nth(2) else { break };
-            let target = format!("127.0.0.1 {}", servers[to].port);
+            let Some(name) = answer.lines().nth(2) else { return true };
             servers[from].command(&format!("MIGRATE {target} {name} 0 2000"));
             sleep(long / 16);
-        }
+            false
+        });
         for server in [&servers[to], &servers[from]].into_iter().chain(servers) {
             if server.is_primary() {
                 server.command(&format!("CLUSTER SETSLOT {slot} NODE {new}"));
