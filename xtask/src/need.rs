@@ -36,7 +36,7 @@ pub(crate) const NEEDS: &[Need] = &[
         // Debian keeps what every other file imports in a package of its own.
         beside: Some("../include/google/protobuf/descriptor.proto"),
         packages: &["protobuf-compiler", "libprotobuf-dev"],
-        builds: &["spike-etcd"],
+        builds: &["lock-etcd"],
         server: None,
     },
     Need {

@@ -1,0 +1,213 @@
+//! Real servers on free ports of this host, each in a folder of its own, that tests can hurt.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a server that does not start must end the test")]
+#![allow(clippy::disallowed_methods, reason = "a server takes its time to start")]
+
+use std::fs;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+
+/// One server; it ends when this is dropped.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    peer: u16,
+    arguments: Vec<String>,
+    folder: PathBuf,
+    child: Child,
+}
+
+/// What makes the shortest lease 1 s, and elections quick.
+const QUICK: [&str; 4] = ["--heartbeat-interval", "50", "--election-timeout", "500"];
+
+impl Server {
+    /// Starts a cluster of one.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let (port, peer) = (free_port(), free_port());
+        let server = Self::spawn("a", (port, peer), &format!("a={}", local(peer)), arguments);
+        server.await_ready();
+        server
+    }
+
+    fn spawn(name: &str, (port, peer): (u16, u16), members: &str, more: &[&str]) -> Self {
+        let folder = std::env::temp_dir().join(format!("lock-etcd-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut arguments: Vec<String> = Vec::new();
+        let scheme = if more.contains(&"--cert-file") { "https" } else { "http" };
+        let clients = format!("{scheme}://127.0.0.1:{port}");
+        for (option, value) in [
+            ("--name", name),
+            ("--data-dir", "data"),
+            ("--listen-client-urls", &clients),
+            ("--advertise-client-urls", &clients),
+            ("--listen-peer-urls", &local(peer)),
+            ("--initial-advertise-peer-urls", &local(peer)),
+            ("--initial-cluster", members),
+            ("--listen-metrics-urls", &local(free_port())),
+        ] {
+            arguments.extend([option.to_owned(), value.to_owned()]);
+        }
+        arguments.extend(QUICK.iter().chain(more).map(|&it| it.to_owned()));
+        let child = run(&arguments, &folder);
+        Self { port, peer, arguments, folder, child }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("etcd://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it anew on the same ports and folder.
+    pub(crate) fn restart(&mut self) {
+        self.child = run(&self.arguments, &self.folder);
+        self.await_ready();
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// What the server counts, by name.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let text = ask(self.metrics(), "/metrics").unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
+    }
+
+    /// Whether it knows a leader.
+    pub(crate) fn is_healthy(&self) -> bool {
+        ask(self.metrics(), "/health").is_ok_and(|answer| answer.contains("\"health\":\"true\""))
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.metric("etcd_server_is_leader") == 1
+    }
+
+    fn metrics(&self) -> u16 {
+        let at = self.arguments.iter().position(|it| it == "--listen-metrics-urls").unwrap();
+        self.arguments[at + 1].rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn await_ready(&self) {
+        until("a server that answers", || self.is_healthy());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Three servers that are one store.
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
+}
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let ports: Vec<_> = (0..3).map(|_| (free_port(), free_port())).collect();
+        Self::on(&ports, &ports.iter().map(|ports| ports.1).collect::<Vec<_>>())
+    }
+
+    /// Starts servers that call each other by other ports than they listen on: those of proxies.
+    pub(crate) fn on(ports: &[(u16, u16)], called: &[u16]) -> Self {
+        let names = ["a", "b", "c"];
+        let members: Vec<_> =
+            names.iter().zip(called).map(|(name, port)| format!("{name}={}", local(*port))).collect();
+        let members = members.join(",");
+        let server = |((name, ports), called): ((&str, &(u16, u16)), &u16)| {
+            // The last one counts.
+            let called = local(*called);
+            Server::spawn(name, *ports, &members, &["--initial-advertise-peer-urls", &called])
+        };
+        let servers = names.into_iter().zip(ports).zip(called).map(server).collect();
+        let cluster = Self { servers };
+        until("a cluster with a leader", || cluster.servers.iter().all(Server::is_healthy));
+        cluster
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let hosts: Vec<_> =
+            self.servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        format!("etcd://{}", hosts.join(","))
+    }
+
+    /// Who leads.
+    pub(crate) fn leader(&self) -> usize {
+        let mut leader = None;
+        until("a leader", || self.servers.iter().any(Server::is_leader));
+        for (at, server) in self.servers.iter().enumerate() {
+            if server.is_leader() {
+                leader = Some(at);
+            }
+        }
+        leader.unwrap()
+    }
+}
+
+fn local(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+fn run(arguments: &[String], folder: &PathBuf) -> Child {
+    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    Command::new("etcd")
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|failure| panic!("etcd cannot be started: {failure}"))
+}
+
+fn ask(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for what has to come.
+pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !test() {
+        assert!(start.elapsed() < Duration::from_secs(60), "no {what} within 60 s");
+        sleep(Duration::from_millis(50));
+    }
+}
