@@ -1,5 +1,9 @@
 //! Taking a lock, standing in its line, and leaving both.
 
+use std::sync::Arc;
+
+use etcd_client::Txn;
+use etcd_client::TxnResponse;
 use lock_core::Attempt;
 use lock_core::Claim;
 use lock_core::Release;
@@ -12,8 +16,9 @@ use crate::claims::Mine;
 use crate::error::Failure;
 use crate::error::What;
 use crate::keys;
-use crate::lease::Granted;
+use crate::lease::Class;
 use crate::line;
+use crate::line::Contender;
 use crate::line::Line;
 use crate::look::revision;
 use crate::requests;
@@ -29,40 +34,38 @@ impl Inner {
             outcome = self.attempt_once(claim, entry).await;
         }
         let mine = entry.mine();
-        if mine.revision.is_none() && !mine.unsure {
+        if mine.revision.is_none() && mine.unsure.is_empty() {
             self.claims.forget(claim.token);
         }
         Ok(outcome?)
     }
 
     async fn attempt_once(&self, claim: &Claim, entry: &Entry) -> Result<Attempt, Failure> {
-        let class = self.leases.class(claim.ttl);
-        let granted = self.leases.fresh(&class).await?;
-        entry.state().lease = Some(Hanging { class: class.clone(), id: granted.id });
-        let outcome = self.attempt_on(claim, granted, entry).await;
-        match outcome.as_ref().map_err(|failure| failure.what) {
-            Err(What::Silence) => entry.state().unsure = true,
-            Err(What::NoLease) => class.ended(granted.id),
-            _ => {}
+        let full = self.hanging(self.leases.class(claim.ttl)).await?;
+        if let Some(revision) = entry.mine().revision {
+            let turn = requests::turn(claim, full.id, revision);
+            let answer = self.put(turn, &full, entry).await?;
+            if answer.succeeded() {
+                return self.acquired(revision, &full, entry);
+            }
+            let line = self.line_of(&claim.key, &answer).await?;
+            if let Some(attempt) = self.placed(claim, &full, entry, &line).await? {
+                return Ok(attempt);
+            }
+            // Its key is gone: it begins afresh.
         }
-        outcome
-    }
-
-    async fn attempt_on(
-        &self,
-        claim: &Claim,
-        granted: Granted,
-        entry: &Entry,
-    ) -> Result<Attempt, Failure> {
-        if !claim.queue
-            && entry.mine().revision.is_none()
-            && let Some(attempt) = self.try_once(claim, granted, entry).await?
-        {
-            return Ok(attempt);
-        }
-        let answer = self.txn(requests::join(claim, granted.id)).await?;
+        let held = match self.try_once(claim, &full, entry).await? {
+            Some(attempt @ Attempt::Acquired { .. }) => return Ok(attempt),
+            Some(held) if !claim.queue => return Ok(held),
+            held => held,
+        };
+        // Those who wait hang on a shorter lease, so that the dead are skipped within seconds.
+        let short = self.hanging(self.leases.class(claim.place_ttl())).await?;
+        let answer = self.put(requests::join(claim, short.id), &short, entry).await?;
+        entry.state().lease = Some(short);
         let line = self.line_of(&claim.key, &answer).await?;
-        self.placed(claim, granted, entry, line).await
+        let placed = self.placed(claim, &full, entry, &line).await?;
+        Ok(placed.or(held).unwrap_or_else(|| self.held(&line, None)))
     }
 
     /// Takes a lock that would be had at once, and leaves nothing in its line if it would not; `None` if
@@ -70,14 +73,14 @@ impl Inner {
     async fn try_once(
         &self,
         claim: &Claim,
-        granted: Granted,
+        full: &Hanging,
         entry: &Entry,
     ) -> Result<Option<Attempt>, Failure> {
-        let mut txn = requests::take_free(claim, granted.id);
+        let mut txn = requests::take_free(claim, full.id);
         for _ in 0..TRIES {
-            let answer = self.txn(txn).await?;
+            let answer = self.put(txn, full, entry).await?;
             if answer.succeeded() {
-                return self.acquired(revision(&answer), granted, &mut entry.state()).map(Some);
+                return self.acquired(revision(&answer), full, entry).map(Some);
             }
             let line = self.line_of(&claim.key, &answer).await?;
             if line.place(&keys::own(claim)).is_some() {
@@ -88,43 +91,72 @@ impl Inner {
             if !line.admits(claim.mode) {
                 return Ok(Some(self.held(&line, None)));
             }
-            txn = requests::take_unchanged(claim, granted.id, line.revision);
+            txn = requests::take_unchanged(claim, full.id, line.revision);
         }
         Ok(None)
     }
 
-    /// Takes in where in the line the claim stands.
+    /// Takes in where in the line the claim stands; `None` if it does not.
     async fn placed(
         &self,
         claim: &Claim,
-        granted: Granted,
+        full: &Hanging,
         entry: &Entry,
-        line: Line,
-    ) -> Result<Attempt, Failure> {
+        line: &Line,
+    ) -> Result<Option<Attempt>, Failure> {
         let Some(place) = line.place(&keys::own(claim)) else {
-            // Taken away between two steps: the next attempt stands in line afresh.
             entry.state().lost();
-            return Ok(self.held(&line, None));
+            return Ok(None);
         };
-        let revision = line.contenders[place].revision;
+        let Contender { revision, mode, lease, .. } = line.contenders[place];
         entry.state().revision = Some(revision);
-        let checked = line.check(claim, place + 1);
+        claim.check_beside(claim.token, mode)?;
+        let checked = line.check(claim, place);
         if checked.is_ok() && place < line.holding() {
-            return self.acquired(revision, granted, &mut entry.state());
+            if lease != full.id {
+                let moved =
+                    self.put(requests::move_to(claim, full.id, revision), full, entry).await?;
+                if !moved.succeeded() {
+                    entry.state().lost();
+                    return Ok(None);
+                }
+            }
+            return self.acquired(revision, full, entry).map(Some);
         }
         if checked.is_err() || !claim.queue {
             self.txn(requests::delete(&keys::own(claim), revision)).await?;
             entry.state().lost();
-            return checked.map_or_else(|error| Err(error.into()), |()| Ok(self.held(&line, None)));
+            checked?;
+            return Ok(Some(self.held(line, None)));
         }
         entry.state().blocked = Some((line.blocker(place), line.revision));
-        Ok(self.held(&line, Some(place as u64)))
+        Ok(Some(self.held(line, Some(place as u64))))
     }
 
-    fn acquired(&self, revision: i64, granted: Granted, mine: &mut Mine) -> Result<Attempt, Failure> {
+    /// A lease of `class` with a good part of its time left.
+    async fn hanging(&self, class: Arc<Class>) -> Result<Hanging, Failure> {
+        let granted = self.leases.fresh(&class).await?;
+        Ok(Hanging { class, id: granted.id, lease: granted.lease })
+    }
+
+    /// Sends a transaction that may hang the claim's key on `lease`, and notes what that means if there is
+    /// no answer.
+    async fn put(&self, txn: Txn, lease: &Hanging, entry: &Entry) -> Result<TxnResponse, Failure> {
+        let answer = self.txn(txn).await;
+        match answer.as_ref().map_err(|failure| failure.what) {
+            Err(What::Silence) => entry.state().unsure(lease),
+            Err(What::NoLease) => lease.class.ended(lease.id),
+            _ => {}
+        }
+        answer
+    }
+
+    fn acquired(&self, revision: i64, full: &Hanging, entry: &Entry) -> Result<Attempt, Failure> {
+        let mut mine = entry.state();
         (mine.revision, mine.holds, mine.blocked) = (Some(revision), true, None);
+        mine.lease = Some(full.clone());
         let fence = line::fence(revision, self.fence_base)?;
-        Ok(Attempt::Acquired { fence, lease: granted.lease })
+        Ok(Attempt::Acquired { fence, lease: full.lease })
     }
 
     fn held(&self, line: &Line, ahead: Option<u64>) -> Attempt {
@@ -140,15 +172,17 @@ impl Inner {
     /// Deletes the claim's key. If an attempt may still be under way, it is given up for good: closing
     /// its connection would not prove that the server has not got it.
     async fn delete(&self, claim: &Claim, mine: &Mine) -> Result<bool, Failure> {
-        if let Some(lease) = mine.lease.as_ref().filter(|_| mine.unsure) {
-            match self.txn(requests::delete_and_give_up(claim, lease.id)).await {
+        let mut deleted = false;
+        for lease in &mine.unsure {
+            match self.txn(requests::delete_and_give_up(claim, *lease)).await {
                 // The attempt cannot be carried out either without its lease.
                 Err(failure) if failure.what == What::NoLease => {}
-                answer => return Ok(answer?.succeeded()),
+                answer => deleted |= answer?.succeeded(),
             }
         }
-        let delete = match mine.revision.filter(|_| !mine.unsure) {
+        let delete = match mine.revision.filter(|_| mine.unsure.is_empty()) {
             Some(revision) => requests::delete(&keys::own(claim), revision),
+            None if deleted => return Ok(true),
             None => requests::delete_any(claim),
         };
         Ok(self.txn(delete).await?.succeeded())

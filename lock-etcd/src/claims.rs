@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use lock_core::Lease;
 use lock_core::Token;
 
 use crate::lease::Class;
@@ -31,9 +32,9 @@ pub(crate) struct Mine {
     pub(crate) revision: Option<i64>,
     /// Whether an attempt was told that it holds.
     pub(crate) holds: bool,
-    /// Whether an attempt got no answer: the server may still carry it out.
-    pub(crate) unsure: bool,
-    /// The lease of the last attempt.
+    /// The leases of attempts that got no answer: the server may still carry them out.
+    pub(crate) unsure: Vec<i64>,
+    /// On which lease its key hangs.
     pub(crate) lease: Option<Hanging>,
     /// What it waits for, and the revision at which that was true.
     pub(crate) blocked: Option<(Blocker, i64)>,
@@ -44,6 +45,8 @@ pub(crate) struct Mine {
 pub(crate) struct Hanging {
     pub(crate) class: Arc<Class>,
     pub(crate) id: i64,
+    /// What the lease promised then.
+    pub(crate) lease: Lease,
 }
 
 impl Claims {
@@ -76,6 +79,13 @@ impl Entry {
 }
 
 impl Mine {
+    /// Notes that a key may still be put on `lease`.
+    pub(crate) fn unsure(&mut self, lease: &Hanging) {
+        if !self.unsure.contains(&lease.id) {
+            self.unsure.push(lease.id);
+        }
+    }
+
     /// Notes that its key is gone.
     pub(crate) fn lost(&mut self) {
         (self.revision, self.holds, self.blocked) = (None, false, None);

@@ -101,7 +101,10 @@ impl Route {
         };
         asked.over = true;
         let answer = answer.map_err(Failure::from);
-        if !answer.as_ref().is_err_and(|failure| matches!(failure.what, What::Silence | What::Elsewhere)) {
+        if !answer
+            .as_ref()
+            .is_err_and(|failure| matches!(failure.what, What::Silence | What::Elsewhere))
+        {
             server.heard.fetch_max(self.now().as_nanos(), Ordering::AcqRel);
         }
         answer
@@ -138,8 +141,7 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         let silent = || {
             let heard = self.server.heard.load(Ordering::Acquire);
-            heard < self.since.as_nanos()
-                && self.route.now().saturating_since(self.since) >= SILENT
+            heard < self.since.as_nanos() && self.route.now().saturating_since(self.since) >= SILENT
         };
         if !self.over && silent() {
             self.route.leave(self.turn);

@@ -52,7 +52,9 @@ async fn open(url: ConnectUrl) -> Result<SharedBackend> {
 
 fn servers(url: &ConnectUrl) -> Result<Vec<String>> {
     if !url.path().trim_start_matches('/').is_empty() {
-        return Err(config("end the URL after the hosts: a prefix of keys is the query key prefix"));
+        return Err(config(
+            "end the URL after the hosts: a prefix of keys is the query key prefix",
+        ));
     }
     if url.hosts().is_empty() {
         return Err(config(&format!("name a server, as in {}://127.0.0.1:{PORT}", url.scheme())));
@@ -144,11 +146,10 @@ mod tests {
 
     #[test]
     fn hosts_become_addresses() {
-        assert_eq!(parsed("etcd://h1,h2:9,[::1]").unwrap(), [
-            "http://h1:2379",
-            "http://h2:9",
-            "http://[::1]:2379"
-        ]);
+        assert_eq!(
+            parsed("etcd://h1,h2:9,[::1]").unwrap(),
+            ["http://h1:2379", "http://h2:9", "http://[::1]:2379"]
+        );
         assert_eq!(parsed("etcds://h").unwrap(), ["https://h:2379"]);
     }
 

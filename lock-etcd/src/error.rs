@@ -27,10 +27,6 @@ pub(crate) enum What {
 }
 
 impl Failure {
-    pub(crate) fn is_ambiguous(&self) -> bool {
-        self.what == What::Silence
-    }
-
     /// An answer that makes no sense.
     pub(crate) fn corrupt(message: &str) -> Self {
         Error::new(ErrorKind::Corrupt, message).into()
@@ -72,8 +68,7 @@ impl From<etcd_client::Error> for Failure {
     }
 }
 
-const UNTRUSTED: &str =
-    "the server's certificate is not trusted: name its authority with tls_ca, or its name with tls_name";
+const UNTRUSTED: &str = "the server's certificate is not trusted: name its authority with tls_ca, or its name with tls_name";
 const NOBODY: (What, ErrorKind, &str) =
     (What::Elsewhere, ErrorKind::Unavailable, "nobody answers at the address");
 const ENDED: &str = "the lease has ended";
@@ -91,13 +86,17 @@ fn sort(code: i32, text: &str) -> (What, ErrorKind, &'static str) {
             (Refused, Config, "the server refused user or password")
         }
         3 if says("user name is empty") => (Refused, Config, "the server wants a user"),
-        3 if says("too many operations") => {
-            (Refused, Config, "the server takes too few operations at once: set --max-txn-ops to 128")
-        }
+        3 if says("too many operations") => (
+            Refused,
+            Config,
+            "the server takes too few operations at once: set --max-txn-ops to 128",
+        ),
         3 => (Refused, Config, "the server refused the request"),
         5 if says("lease not found") => (NoLease, Unavailable, ENDED),
         5 => (Refused, Unavailable, "the server knows no such thing"),
-        7 => (Refused, Config, "the user may not do this: see the least rights in the documentation"),
+        7 => {
+            (Refused, Config, "the user may not do this: see the least rights in the documentation")
+        }
         8 if says("space exceeded") => {
             (Refused, Unavailable, "the server's database is full: compact it and clear its alarm")
         }
@@ -114,7 +113,9 @@ fn sort(code: i32, text: &str) -> (What, ErrorKind, &'static str) {
     }
 }
 
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| StdError::source(*error))
 }
 
@@ -138,7 +139,12 @@ mod tests {
     #[test]
     fn what_the_server_says_is_sorted() {
         let rows = [
-            (3, "etcdserver: authentication failed, invalid user ID or password", What::Refused, ErrorKind::Config),
+            (
+                3,
+                "etcdserver: authentication failed, invalid user ID or password",
+                What::Refused,
+                ErrorKind::Config,
+            ),
             (3, "etcdserver: user name is empty", What::Refused, ErrorKind::Config),
             (3, "etcdserver: too many operations in txn request", What::Refused, ErrorKind::Config),
             (5, "etcdserver: requested lease not found", What::NoLease, ErrorKind::Unavailable),
@@ -146,7 +152,12 @@ mod tests {
             (8, "etcdserver: mvcc: database space exceeded", What::Refused, ErrorKind::Unavailable),
             (8, "etcdserver: too many requests", What::Refused, ErrorKind::Unavailable),
             (9, "etcdserver: authentication is not enabled", What::Refused, ErrorKind::Config),
-            (11, "etcdserver: mvcc: required revision has been compacted", What::Refused, ErrorKind::Unavailable),
+            (
+                11,
+                "etcdserver: mvcc: required revision has been compacted",
+                What::Refused,
+                ErrorKind::Unavailable,
+            ),
             (12, "unknown service", What::Refused, ErrorKind::Config),
             (14, "etcdserver: no leader", What::Elsewhere, ErrorKind::Unavailable),
             (14, "etcdserver: leader changed", What::Silence, ErrorKind::Unavailable),
@@ -165,6 +176,7 @@ mod tests {
         let failure = |kind| Failure::from(etcd_client::Error::IoError(io::Error::from(kind)));
         assert_eq!(failure(io::ErrorKind::ConnectionRefused).what, What::Elsewhere);
         let broke = Failure::from(etcd_client::Error::WatchError(String::new()));
-        assert!(broke.is_ambiguous() && Error::from(broke).is_ambiguous());
+        assert_eq!(broke.what, What::Silence);
+        assert!(Error::from(broke).is_ambiguous());
     }
 }

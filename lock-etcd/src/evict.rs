@@ -43,7 +43,8 @@ impl Inner {
 
     /// Revokes the leases of those who hold, with all that hangs on them. What hangs on none is deleted.
     async fn end_sessions(&self, holders: &[Contender]) -> Result<Evicted, Failure> {
-        let (leased, bare): (Vec<_>, Vec<_>) = holders.iter().cloned().partition(|it| it.lease != 0);
+        let (leased, bare): (Vec<_>, Vec<_>) =
+            holders.iter().cloned().partition(|it| it.lease != 0);
         let mut evicted = self.delete_all(&bare).await?;
         let leases: HashSet<i64> = leased.iter().map(|holder| holder.lease).collect();
         for lease in leases {

@@ -287,8 +287,7 @@ async fn send(
 
 impl Target {
     fn request(self, id: i64) -> (Vec<u8>, WatchOptions) {
-        let options =
-            WatchOptions::new().with_watch_id(id).with_filters([WatchFilterType::NoPut]);
+        let options = WatchOptions::new().with_watch_id(id).with_filters([WatchFilterType::NoPut]);
         match self {
             Self::Key { key, after } => (key, options.with_start_revision(after + 1)),
             Self::Range { from, to, after } => {

@@ -57,7 +57,8 @@ impl Inner {
     async fn renew(&self, claim: &Claim) -> Result<Option<Living>, Failure> {
         let Some(entry) = self.claims.find(claim.token) else { return Ok(None) };
         let mine = entry.mine();
-        let (Some(revision), Some(Hanging { class, id })) = (mine.revision, mine.lease.clone()) else {
+        let (Some(revision), Some(Hanging { class, id, .. })) = (mine.revision, mine.lease.clone())
+        else {
             return Ok(None);
         };
         let Some(granted) = self.leases.keep(&class, id).await? else { return Ok(None) };
@@ -69,7 +70,8 @@ impl Inner {
         let moved = self.txn(requests::move_to(claim, granted.id, revision)).await;
         match moved {
             Ok(answer) if answer.succeeded() => {
-                entry.state().lease = Some(Hanging { class: wanted, id: granted.id });
+                let lease = granted.lease;
+                entry.state().lease = Some(Hanging { class: wanted, id: granted.id, lease });
                 Ok(Some(Living { mine, granted }))
             }
             Ok(_) => Ok(None),

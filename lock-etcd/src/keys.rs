@@ -15,13 +15,13 @@ pub(crate) fn own(claim: &Claim) -> Vec<u8> {
     format!("{}/{}", claim.key, claim.token).into_bytes()
 }
 
-/// Where it is marked that a claim has been given up. It lies outside the range of its lock, so that
+/// Where it is marked that a claim has been given up, as far as it would hang on `lease`. It lies outside the range of its lock, so that
 /// the lock is free; within that of no other it is a contender, because of its slash; and no lock has
 /// such a name, which is not UTF-8.
-pub(crate) fn given_up(claim: &Claim) -> Vec<u8> {
+pub(crate) fn given_up(claim: &Claim, lease: i64) -> Vec<u8> {
     let mut key = claim.key.as_str().as_bytes().to_vec();
     key.extend(b"\xff/");
-    key.extend(claim.token.to_string().as_bytes());
+    key.extend(format!("{}.{lease:x}", claim.token).as_bytes());
     key
 }
 
@@ -76,7 +76,7 @@ mod tests {
             let owner = lock_core::Owner::new("ann").unwrap();
             Claim::new(LockKey::new(name).unwrap(), owner, std::time::Duration::from_secs(1))
         };
-        let mark = given_up(&claim("a/b"));
+        let mark = given_up(&claim("a/b"), 7);
         let (from, to) = range(&LockKey::new("a/b").unwrap());
         assert!(!(from..to).contains(&mark));
         // In the range of its parent it has a slash of its own.

@@ -62,7 +62,8 @@ impl Leases {
         let ttl = ttl.max(self.least);
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        let new = || Arc::new(Class { seconds, current: Mutex::default(), turn: Default::default() });
+        let new =
+            || Arc::new(Class { seconds, current: Mutex::default(), turn: Default::default() });
         self.lock().classes.entry(seconds).or_insert_with(new).clone()
     }
 
@@ -192,9 +193,8 @@ impl Class {
 
 async fn grant(route: &Route, seconds: i64) -> Result<Granted, Failure> {
     let since = route.now();
-    let granted = route
-        .ask(move |mut client| async move { client.lease_grant(seconds, None).await })
-        .await?;
+    let granted =
+        route.ask(move |mut client| async move { client.lease_grant(seconds, None).await }).await?;
     let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
     Ok(Granted { id: granted.id(), lease: Lease { since, ttl } })
 }

@@ -84,14 +84,15 @@ impl Line {
     pub(crate) fn blocker(&self, place: usize) -> Blocker {
         let own = self.contenders[place].mode;
         let before = self.contenders[..place].iter().rev();
-        let together = |other: Mode| matches!(own, Mode::Shared | Mode::Permits { .. }) && other == own;
+        let together =
+            |other: Mode| matches!(own, Mode::Shared | Mode::Permits { .. }) && other == own;
         match before.clone().find(|other| !together(other.mode)) {
             Some(other) => Blocker::One(other.key.clone()),
             None => Blocker::Any,
         }
     }
 
-    /// Checks that the claim contradicts neither its own key nor one of the first `count`.
+    /// Checks that the claim does not contradict one of the first `count`.
     pub(crate) fn check(&self, claim: &Claim, count: usize) -> Result<()> {
         let mut first = self.contenders.iter().take(count);
         first.try_for_each(|stored| claim.check_beside(stored.token(), stored.mode))

@@ -31,9 +31,12 @@ impl Inner {
             if revision == 0 {
                 revision = page.header().map_or(0, |header| header.revision());
             }
-            let next = page.kvs().last().filter(|_| page.more()).map(|kv| [kv.key(), b"\0"].concat());
+            let next =
+                page.kvs().last().filter(|_| page.more()).map(|kv| [kv.key(), b"\0"].concat());
             for kv in page.take_kvs() {
-                if let Some(name) = lock_of(&kv).filter(|it| it.starts_with(prefix) && **it > *after) {
+                if let Some(name) =
+                    lock_of(&kv).filter(|it| it.starts_with(prefix) && **it > *after)
+                {
                     names.entry(name.to_owned()).or_default().push(kv);
                 }
             }

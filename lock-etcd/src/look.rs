@@ -45,10 +45,16 @@ impl Inner {
     }
 
     /// Reads the line from the look that ends a transaction.
-    pub(crate) async fn line_of(&self, key: &LockKey, answer: &TxnResponse) -> Result<Line, Failure> {
+    pub(crate) async fn line_of(
+        &self,
+        key: &LockKey,
+        answer: &TxnResponse,
+    ) -> Result<Line, Failure> {
         let revision = revision(answer);
         match answer.op_responses().pop() {
-            Some(TxnOpResponse::Get(found)) => self.line_from(key, Answer { found, revision }).await,
+            Some(TxnOpResponse::Get(found)) => {
+                self.line_from(key, Answer { found, revision }).await
+            }
             _ => Err(nonsense()),
         }
     }
@@ -106,7 +112,8 @@ impl Inner {
         let lines = self.lines(claims.iter()).await?;
         let peek = |claim: &Claim| {
             let line = &lines[&claim.key];
-            let has_place = self.claims.find(claim.token).is_some_and(|it| it.mine().revision.is_some());
+            let has_place =
+                self.claims.find(claim.token).is_some_and(|it| it.mine().revision.is_some());
             let free = match line.place(&keys::own(claim)) {
                 Some(place) => place < line.holding(),
                 // Whoever had a place and has it no more must stand in line afresh.

@@ -31,7 +31,21 @@ pub(crate) fn take_unchanged(claim: &Claim, lease: i64, seen: i64) -> Txn {
 fn take_if(claim: &Claim, lease: i64, op: CompareOp, revision: i64) -> Txn {
     let (from, to) = keys::range(&claim.key);
     Txn::new()
-        .when([Compare::create_revision(from, op, revision).with_range(to), not_given_up(claim)])
+        .when([
+            Compare::create_revision(from, op, revision).with_range(to),
+            not_given_up(claim, lease),
+        ])
+        .and_then([put(claim, lease)])
+        .or_else([look(&claim.key)])
+}
+
+/// Asks whether it is the turn of a claim that came with `revision`: if nothing came before it, its key
+/// moves to `lease`; else looks at the line.
+pub(crate) fn turn(claim: &Claim, lease: i64, revision: i64) -> Txn {
+    let (from, to) = keys::range(&claim.key);
+    let first = Compare::create_revision(from, CompareOp::Greater, revision - 1).with_range(to);
+    Txn::new()
+        .when([first, is_same(&keys::own(claim), revision)])
         .and_then([put(claim, lease)])
         .or_else([look(&claim.key)])
 }
@@ -39,7 +53,7 @@ fn take_if(claim: &Claim, lease: i64, op: CompareOp, revision: i64) -> Txn {
 /// Stands in line, unless the claim does so already, and looks at the line. A key that hangs on another
 /// lease moves to this one and keeps its place.
 pub(crate) fn join(claim: &Claim, lease: i64) -> Txn {
-    let join = Txn::new().when([not_given_up(claim)]).and_then([put(claim, lease)]);
+    let join = Txn::new().when([not_given_up(claim, lease)]).and_then([put(claim, lease)]);
     Txn::new()
         .when([Compare::lease(keys::own(claim), CompareOp::Equal, lease)])
         .and_then([look(&claim.key)])
@@ -66,8 +80,8 @@ pub(crate) fn delete_any(claim: &Claim) -> Txn {
 /// Deletes the claim's key, and marks the claim as given up, so that an attempt that is still under way
 /// does nothing. The mark lives as long as the lease which that attempt would use.
 pub(crate) fn delete_and_give_up(claim: &Claim, lease: i64) -> Txn {
-    let lease = PutOptions::new().with_lease(lease);
-    let mark = TxnOp::put(keys::given_up(claim), "", Some(lease));
+    let options = PutOptions::new().with_lease(lease);
+    let mark = TxnOp::put(keys::given_up(claim, lease), "", Some(options));
     let own = keys::own(claim);
     let there = Compare::create_revision(own.clone(), CompareOp::Greater, 0);
     let delete = TxnOp::delete(own, None);
@@ -97,6 +111,6 @@ fn is_same(key: &[u8], revision: i64) -> Compare {
     Compare::create_revision(key, CompareOp::Equal, revision)
 }
 
-fn not_given_up(claim: &Claim) -> Compare {
-    Compare::create_revision(keys::given_up(claim), CompareOp::Equal, 0)
+fn not_given_up(claim: &Claim, lease: i64) -> Compare {
+    Compare::create_revision(keys::given_up(claim, lease), CompareOp::Equal, 0)
 }
