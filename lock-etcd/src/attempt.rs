@@ -42,11 +42,13 @@ impl Inner {
 
     async fn attempt_once(&self, claim: &Claim, entry: &Entry) -> Result<Attempt, Failure> {
         let full = self.hanging(self.leases.class(claim.ttl)).await?;
-        if let Some(revision) = entry.mine().revision {
+        let mine = entry.mine();
+        if let (Some(revision), Some(mode)) = (mine.revision, mine.mode) {
+            claim.check_beside(claim.token, mode)?;
             let turn = requests::turn(claim, full.id, revision);
-            let answer = self.put(turn, &full, entry).await?;
+            let answer = self.put(turn, &[&full], entry).await?;
             if answer.succeeded() {
-                return self.acquired(revision, &full, entry);
+                return self.acquired(claim, revision, &full, entry);
             }
             let line = self.line_of(&claim.key, &answer).await?;
             if let Some(attempt) = self.placed(claim, &full, entry, &line).await? {
@@ -54,18 +56,44 @@ impl Inner {
             }
             // Its key is gone: it begins afresh.
         }
-        let held = match self.try_once(claim, &full, entry).await? {
-            Some(attempt @ Attempt::Acquired { .. }) => return Ok(attempt),
-            Some(held) if !claim.queue => return Ok(held),
-            held => held,
-        };
         // Those who wait hang on a shorter lease, so that the dead are skipped within seconds.
-        let short = self.hanging(self.leases.class(claim.place_ttl())).await?;
-        let answer = self.put(requests::join(claim, short.id), &short, entry).await?;
+        let class = self.leases.class(claim.place_ttl());
+        if claim.queue
+            && let Some(granted) = self.leases.at_hand(&class)
+        {
+            let short = Hanging { class, id: granted.id, lease: granted.lease };
+            let take = requests::take_or_join(claim, full.id, short.id);
+            let answer = self.put(take, &[&full, &short], entry).await?;
+            return self.joined(claim, &full, short, entry, answer).await;
+        }
+        let held = self.try_once(claim, &full, entry).await?;
+        if let Some(attempt) =
+            held.filter(|it| !claim.queue || matches!(it, Attempt::Acquired { .. }))
+        {
+            return Ok(attempt);
+        }
+        let short = self.hanging(class).await?;
+        let join = requests::take_or_join(claim, full.id, short.id);
+        let answer = self.put(join, &[&full, &short], entry).await?;
+        self.joined(claim, &full, short, entry, answer).await
+    }
+
+    /// Takes in what came of taking the lock or standing in its line.
+    async fn joined(
+        &self,
+        claim: &Claim,
+        full: &Hanging,
+        short: Hanging,
+        entry: &Entry,
+        answer: TxnResponse,
+    ) -> Result<Attempt, Failure> {
+        if answer.succeeded() {
+            return self.acquired(claim, revision(&answer), full, entry);
+        }
         entry.state().lease = Some(short);
         let line = self.line_of(&claim.key, &answer).await?;
-        let placed = self.placed(claim, &full, entry, &line).await?;
-        Ok(placed.or(held).unwrap_or_else(|| self.held(&line, None)))
+        let placed = self.placed(claim, full, entry, &line).await?;
+        Ok(placed.unwrap_or_else(|| self.held(&line, None)))
     }
 
     /// Takes a lock that would be had at once, and leaves nothing in its line if it would not; `None` if
@@ -78,9 +106,9 @@ impl Inner {
     ) -> Result<Option<Attempt>, Failure> {
         let mut txn = requests::take_free(claim, full.id);
         for _ in 0..TRIES {
-            let answer = self.put(txn, full, entry).await?;
+            let answer = self.put(txn, &[full], entry).await?;
             if answer.succeeded() {
-                return self.acquired(revision(&answer), full, entry).map(Some);
+                return self.acquired(claim, revision(&answer), full, entry).map(Some);
             }
             let line = self.line_of(&claim.key, &answer).await?;
             if line.place(&keys::own(claim)).is_some() {
@@ -109,19 +137,19 @@ impl Inner {
             return Ok(None);
         };
         let Contender { revision, mode, lease, .. } = line.contenders[place];
-        entry.state().revision = Some(revision);
+        entry.state().stands(revision, mode);
         claim.check_beside(claim.token, mode)?;
         let checked = line.check(claim, place);
         if checked.is_ok() && place < line.holding() {
             if lease != full.id {
-                let moved =
-                    self.put(requests::move_to(claim, full.id, revision), full, entry).await?;
+                let move_to = requests::move_to(claim, full.id, revision);
+                let moved = self.put(move_to, &[full], entry).await?;
                 if !moved.succeeded() {
                     entry.state().lost();
                     return Ok(None);
                 }
             }
-            return self.acquired(revision, full, entry).map(Some);
+            return self.acquired(claim, revision, full, entry).map(Some);
         }
         if checked.is_err() || !claim.queue {
             self.txn(requests::delete(&keys::own(claim), revision)).await?;
@@ -139,24 +167,41 @@ impl Inner {
         Ok(Hanging { class, id: granted.id, lease: granted.lease })
     }
 
-    /// Sends a transaction that may hang the claim's key on `lease`, and notes what that means if there is
-    /// no answer.
-    async fn put(&self, txn: Txn, lease: &Hanging, entry: &Entry) -> Result<TxnResponse, Failure> {
+    /// Sends a transaction that may hang the claim's key on one of `leases`, and notes what it means if
+    /// there is no answer.
+    async fn put(
+        &self,
+        txn: Txn,
+        leases: &[&Hanging],
+        entry: &Entry,
+    ) -> Result<TxnResponse, Failure> {
         let answer = self.txn(txn).await;
         match answer.as_ref().map_err(|failure| failure.what) {
-            Err(What::Silence) => entry.state().unsure(lease),
-            Err(What::NoLease) => lease.class.ended(lease.id),
+            Err(What::Silence) => leases.iter().for_each(|lease| entry.state().unsure(lease)),
+            Err(What::NoLease) => {
+                for lease in leases {
+                    self.leases.verify(&lease.class, lease.id).await?;
+                }
+            }
             _ => {}
         }
         answer
     }
 
-    fn acquired(&self, revision: i64, full: &Hanging, entry: &Entry) -> Result<Attempt, Failure> {
+    fn acquired(
+        &self,
+        claim: &Claim,
+        revision: i64,
+        full: &Hanging,
+        entry: &Entry,
+    ) -> Result<Attempt, Failure> {
         let mut mine = entry.state();
-        (mine.revision, mine.holds, mine.blocked) = (Some(revision), true, None);
+        mine.stands(revision, claim.mode);
+        (mine.holds, mine.blocked) = (true, None);
         mine.lease = Some(full.clone());
-        let fence = line::fence(revision, self.fence_base)?;
-        Ok(Attempt::Acquired { fence, lease: full.lease })
+        let renewed = full.class.latest().filter(|granted| granted.id == full.id);
+        let lease = renewed.map_or(full.lease, |granted| granted.lease);
+        Ok(Attempt::Acquired { fence: line::fence(revision, self.fence_base)?, lease })
     }
 
     fn held(&self, line: &Line, ahead: Option<u64>) -> Attempt {

@@ -7,6 +7,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use lock_core::Lease;
+use lock_core::Mode;
 use lock_core::Token;
 
 use crate::lease::Class;
@@ -30,6 +31,8 @@ pub(crate) struct Entry {
 pub(crate) struct Mine {
     /// The create revision of its key; none until an attempt has put it.
     pub(crate) revision: Option<i64>,
+    /// The mode in which it was put.
+    pub(crate) mode: Option<Mode>,
     /// Whether an attempt was told that it holds.
     pub(crate) holds: bool,
     /// The leases of attempts that got no answer: the server may still carry them out.
@@ -79,6 +82,11 @@ impl Entry {
 }
 
 impl Mine {
+    /// Notes that its key is there.
+    pub(crate) fn stands(&mut self, revision: i64, mode: Mode) {
+        (self.revision, self.mode) = (Some(revision), Some(mode));
+    }
+
     /// Notes that a key may still be put on `lease`.
     pub(crate) fn unsure(&mut self, lease: &Hanging) {
         if !self.unsure.contains(&lease.id) {

@@ -38,7 +38,7 @@ pub(crate) struct Class {
     seconds: i64,
     current: Mutex<Option<Granted>>,
     /// Held by the one who asks for a new lease, or renews one that nobody keeps.
-    turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A lease that the server runs.
@@ -52,9 +52,10 @@ impl Leases {
     /// Asks the server how short a lease it grants.
     pub(crate) async fn new(route: Arc<Route>) -> Result<Self, Failure> {
         let shortest = grant(&route, 1).await?;
-        let least = shortest.lease.ttl;
-        revoke(&route, shortest.id).await?;
-        Ok(Self { route, least, state: Mutex::default() })
+        let leases = Self { route, least: shortest.lease.ttl, state: Mutex::default() };
+        // The first locks with so short a TTL can hang on it.
+        *leases.class(leases.least).lock() = Some(shortest);
+        Ok(leases)
     }
 
     /// The class of locks with `ttl`, which is rounded up to whole seconds.
@@ -67,28 +68,50 @@ impl Leases {
         self.lock().classes.entry(seconds).or_insert_with(new).clone()
     }
 
-    /// Returns the class's lease with a good part of its time left: at least a third, and two thirds
-    /// unless somebody else is renewing it just now.
-    pub(crate) async fn fresh(&self, class: &Class) -> Result<Granted, Failure> {
-        if let Some(granted) = class.latest().filter(|it| self.age(it) < it.lease.ttl / 3) {
+    /// Returns the class's lease with at least a third of its time left. If less than two thirds are, it
+    /// is renewed in the background.
+    pub(crate) async fn fresh(&self, class: &Arc<Class>) -> Result<Granted, Failure> {
+        if let Some(granted) = self.at_hand(class) {
+            if self.age(&granted) >= granted.lease.ttl / 3 {
+                self.renew_beside(class, granted);
+            }
             return Ok(granted);
         }
-        let usable = class.latest().filter(|it| self.age(it) < it.lease.ttl * 2 / 3);
-        let _turn = match (class.turn.try_lock(), usable) {
-            (Ok(turn), _) => turn,
-            (Err(_), Some(granted)) => return Ok(granted),
-            (Err(_), None) => class.turn.lock().await,
-        };
-        match class.latest() {
-            Some(granted) if self.age(&granted) < granted.lease.ttl / 3 => return Ok(granted),
-            Some(granted) if self.age(&granted) < granted.lease.ttl => {
-                if let Some(renewed) = self.renew(class, granted).await? {
-                    return Ok(renewed);
-                }
-            }
-            _ => {}
+        let _turn = class.turn.lock().await;
+        if let Some(granted) = self.at_hand(class) {
+            return Ok(granted);
+        }
+        let living = class.latest().filter(|granted| self.age(granted) < granted.lease.ttl);
+        if let Some(granted) = living
+            && let Some(renewed) = renew(&self.route, class, granted).await?
+        {
+            return Ok(renewed);
         }
         self.grant(class).await
+    }
+
+    /// Returns the class's lease if it needs no request now.
+    pub(crate) fn at_hand(&self, class: &Class) -> Option<Granted> {
+        class.latest().filter(|granted| self.age(granted) < granted.lease.ttl * 2 / 3)
+    }
+
+    /// Asks the server whether it still has a lease, and forgets it if not.
+    pub(crate) async fn verify(&self, class: &Class, id: i64) -> Result<(), Failure> {
+        match class.latest().filter(|granted| granted.id == id) {
+            Some(granted) => renew(&self.route, class, granted).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Renews a lease that nobody keeps, unless somebody does so already.
+    fn renew_beside(&self, class: &Arc<Class>, granted: Granted) {
+        let Ok(turn) = class.turn.clone().try_lock_owned() else { return };
+        let (route, class) = (self.route.clone(), class.clone());
+        drop(self.route.runtime().spawn(async move {
+            // If it fails, whoever needs the lease next hears of it.
+            drop(renew(&route, &class, granted).await);
+            drop(turn);
+        }));
     }
 
     /// Renews a lease unless that has just been done; `None` if the server has ended it.
@@ -96,25 +119,8 @@ impl Leases {
         match class.latest().filter(|granted| granted.id == id) {
             // Batches come one after the other; the first renews for all.
             Some(granted) if self.age(&granted) < granted.lease.ttl / 6 => Ok(Some(granted)),
-            Some(granted) => self.renew(class, granted).await,
+            Some(granted) => renew(&self.route, class, granted).await,
             None => Ok(None),
-        }
-    }
-
-    async fn renew(&self, class: &Class, granted: Granted) -> Result<Option<Granted>, Failure> {
-        let since = self.route.now();
-        let id = granted.id;
-        let keep = move |mut client: Client| async move { client.lease_keep_alive(id).await };
-        match self.route.ask(keep).await {
-            Ok(_) => {
-                let lease = Lease { since, ..granted.lease };
-                Ok(class.renewed(Granted { lease, ..granted }))
-            }
-            Err(failure) if failure.what == What::NoLease => {
-                class.ended(granted.id);
-                Ok(None)
-            }
-            Err(failure) => Err(failure),
         }
     }
 
@@ -188,6 +194,22 @@ impl Class {
 
     fn lock(&self) -> MutexGuard<'_, Option<Granted>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn renew(route: &Route, class: &Class, granted: Granted) -> Result<Option<Granted>, Failure> {
+    let (since, id) = (route.now(), granted.id);
+    let keep = move |mut client: Client| async move { client.lease_keep_alive(id).await };
+    match route.ask(keep).await {
+        Ok(_) => {
+            let lease = Lease { since, ..granted.lease };
+            Ok(class.renewed(Granted { lease, ..granted }))
+        }
+        Err(failure) if failure.what == What::NoLease => {
+            class.ended(id);
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
     }
 }
 

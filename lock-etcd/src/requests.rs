@@ -50,13 +50,17 @@ pub(crate) fn turn(claim: &Claim, lease: i64, revision: i64) -> Txn {
         .or_else([look(&claim.key)])
 }
 
-/// Stands in line, unless the claim does so already, and looks at the line. A key that hangs on another
-/// lease moves to this one and keeps its place.
-pub(crate) fn join(claim: &Claim, lease: i64) -> Txn {
-    let join = Txn::new().when([not_given_up(claim, lease)]).and_then([put(claim, lease)]);
+/// Takes a lock below which there is nothing at all; else stands in its line on a lease of its own kind,
+/// unless the claim does so already, and looks at the line.
+pub(crate) fn take_or_join(claim: &Claim, lease: i64, short: i64) -> Txn {
+    let (from, to) = keys::range(&claim.key);
+    let empty = Compare::create_revision(from, CompareOp::Equal, 0).with_range(to);
+    let is_there = Compare::lease(keys::own(claim), CompareOp::Equal, short);
+    let join = Txn::new().when([not_given_up(claim, short)]).and_then([put(claim, short)]);
+    let join = Txn::new().when([is_there]).or_else([TxnOp::txn(join)]);
     Txn::new()
-        .when([Compare::lease(keys::own(claim), CompareOp::Equal, lease)])
-        .and_then([look(&claim.key)])
+        .when([empty, not_given_up(claim, lease)])
+        .and_then([put(claim, lease)])
         .or_else([TxnOp::txn(join), look(&claim.key)])
 }
 
