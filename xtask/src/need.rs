@@ -59,8 +59,9 @@ pub(crate) const NEEDS: &[Need] = &[
     Need {
         name: "etcd",
         program: "etcd",
-        beside: None,
-        packages: &["etcd-server"],
+        // Tests lock against it.
+        beside: Some("etcdctl"),
+        packages: &["etcd-server", "etcd-client"],
         builds: &[],
         server: Some(Server { variable: "LOCK_TEST_ETCD_URL", start: server::etcd::start }),
     },

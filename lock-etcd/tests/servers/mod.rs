@@ -93,6 +93,13 @@ impl Server {
         value.map_or(0, |value| value.parse::<f64>().unwrap() as u64)
     }
 
+    /// The sum of all that the server counts under names that begin so.
+    pub(crate) fn sum(&self, prefix: &str) -> u64 {
+        let text = ask(self.metrics(), "/metrics").unwrap();
+        let counts = text.lines().filter(|line| line.starts_with(prefix));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     /// Whether it knows a leader.
     pub(crate) fn is_healthy(&self) -> bool {
         ask(self.metrics(), "/health").is_ok_and(|answer| answer.contains("\"health\":\"true\""))
