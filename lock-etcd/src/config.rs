@@ -69,13 +69,13 @@ fn servers(url: &ConnectUrl) -> Result<Vec<String>> {
 }
 
 fn options(url: &ConnectUrl) -> Result<ConnectOptions> {
-    let limit = |key, default: u64| match url.duration(key)? {
+    let limit = |key, default| match url.duration(key)? {
         Some(Duration::ZERO) => Err(config(&format!("query key {key:?} must be above 0"))),
-        limit => Ok(limit.unwrap_or(Duration::from_secs(default))),
+        limit => Ok(limit.unwrap_or(default)),
     };
-    let reply = limit("reply_timeout", 5)?;
+    let reply = limit("reply_timeout", Duration::from_secs(5))?;
     let mut options = ConnectOptions::new()
-        .with_connect_timeout(limit("connect_timeout", 2)?)
+        .with_connect_timeout(limit("connect_timeout", Duration::from_secs(2))?)
         .with_timeout(reply)
         .with_keep_alive(PING_EVERY, reply)
         // A member that has lost the others says so, instead of leaving watches without news.

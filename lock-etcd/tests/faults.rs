@@ -198,6 +198,8 @@ async fn an_attempt_that_was_given_up_never_comes_back() {
     };
     let warm = claim("warm");
     assert!(matches!(backend.attempt(&warm).await.unwrap(), Attempt::Acquired { .. }));
+    // From now on both leases are at hand, and each attempt is one transaction.
+    assert!(matches!(backend.attempt(&claim("warm")).await.unwrap(), Attempt::Held { .. }));
     let claims: Vec<_> = (0..50).map(|number| claim(&format!("late/{number}"))).collect();
     server.freeze();
     let attempts: Vec<_> = claims.iter().map(|claim| spawn_attempt(&backend, claim)).collect();
@@ -215,6 +217,11 @@ async fn an_attempt_that_was_given_up_never_comes_back() {
     let all = contenders(&mut client, "late").await;
     let left = all.iter().filter(|(key, _)| !key.contains(&0xff)).count();
     assert_eq!(left, 0, "of {} keys", all.len());
+    // Nor would one that comes only now: it would be the same transaction.
+    for claim in &claims {
+        let late = backend.attempt(claim).await.unwrap();
+        assert!(matches!(late, Attempt::Held { .. }), "{late:?}");
+    }
 }
 
 fn spawn_attempt(
