@@ -23,6 +23,8 @@
 //! - With `LOCK_TEST_FULL` in the environment, fleets of processes contend for a minute, and say what
 //!   came of it.
 //!
+//! A [`storm`] goes further: random faults of a store of its own, for a quarter of a minute or for hours.
+//!
 //! The suite is itself tested, by seeded bugs: each is caught by the cases that should catch it, and
 //! each case catches one or has an excuse.
 //!
@@ -41,6 +43,7 @@ mod link;
 mod process;
 mod proxy;
 mod run;
+pub mod storm;
 mod tap;
 
 pub use async_trait::async_trait;

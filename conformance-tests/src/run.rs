@@ -104,7 +104,7 @@ async fn checked(case: &'static Case, cx: Cx) -> Verdict {
     (case.run)(cx).await.into()
 }
 
-fn fresh_namespace() -> String {
+pub(crate) fn fresh_namespace() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     // The start of the process tells runs on one server apart.

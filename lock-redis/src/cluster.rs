@@ -121,7 +121,7 @@ impl Cluster {
     async fn ask_one(&self, address: &Address) -> Result<Vec<Range>> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
-        let answer = self.pool.node(address)?.call(command).await;
+        let answer = self.pool.node(address)?.ask(command).await;
         let answer = answer.map_err(|failure| failure.into_error(During::Connect))?;
         reply::list(answer)?.into_iter().map(|range| read(range, address)).collect()
     }

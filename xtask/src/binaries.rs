@@ -94,6 +94,11 @@ fn named(name: &str, output: &str, failure: Failure) -> Failure {
 }
 
 impl Binary {
+    /// Tells whether its tests are there for the sake of one server, which its path then names.
+    pub(crate) fn is_about(&self, server: &str) -> bool {
+        self.name.contains("/tests/") && self.name.contains(server)
+    }
+
     fn run(&self, adjust: impl Fn(&mut Command)) -> Result {
         let mut command = Command::new(&self.program);
         adjust(&mut command);
@@ -134,6 +139,17 @@ mod tests {
         let failure = run_all(&binaries, adjust).unwrap_err();
         assert_eq!(failure.to_string().matches("failed: exit status: 1").count(), 2, "{failure}");
         assert!(mark.exists());
+    }
+
+    #[test]
+    fn tests_of_one_server_are_known_by_their_path() {
+        let about = |name: &str| {
+            let binary =
+                Binary { name: name.into(), program: PathBuf::new(), folder: PathBuf::new() };
+            binary.is_about("redis")
+        };
+        assert!(about("lock-redis/tests/wire.rs") && about("lockctl/tests/redis.rs"));
+        assert!(!about("lock-redis/src/lib.rs") && !about("lockctl/tests/kill.rs"));
     }
 
     #[test]
