@@ -24,7 +24,6 @@ use rustix::process::kill_process;
 /// One server; it ends when this is dropped.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    peer: u16,
     arguments: Vec<String>,
     folder: PathBuf,
     child: Child,
@@ -59,7 +58,7 @@ impl Server {
         }
         arguments.extend(more.iter().map(|&it| it.to_owned()));
         let child = run(&arguments, &folder);
-        Self { port, peer, arguments, folder, child }
+        Self { port, arguments, folder, child }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -74,8 +73,13 @@ impl Server {
 
     /// Starts it anew on the same ports and folder.
     pub(crate) fn restart(&mut self) {
-        self.child = run(&self.arguments, &self.folder);
+        self.revive();
         self.await_ready();
+    }
+
+    /// Starts it anew, and does not wait until it serves: it may need others for that.
+    pub(crate) fn revive(&mut self) {
+        self.child = run(&self.arguments, &self.folder);
     }
 
     pub(crate) fn freeze(&self) {
@@ -138,28 +142,25 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        let ports: Vec<_> = (0..3).map(|_| (free_port(), free_port())).collect();
-        Self::on(&ports, &ports.iter().map(|ports| ports.1).collect::<Vec<_>>())
+        Self::of(3)
     }
 
-    /// Starts servers that call each other by other ports than they listen on: those of proxies.
-    pub(crate) fn on(ports: &[(u16, u16)], called: &[u16]) -> Self {
-        let names = ["a", "b", "c"];
-        let members: Vec<_> = names
-            .iter()
-            .zip(called)
-            .map(|(name, port)| format!("{name}={}", local(*port)))
-            .collect();
+    /// Starts so many, three at the most.
+    pub(crate) fn of(count: usize) -> Self {
+        let names = &["a", "b", "c"][..count];
+        let ports: Vec<_> = names.iter().map(|_| (free_port(), free_port())).collect();
+        let member = |(name, (_, peer)): (&&str, &(u16, u16))| format!("{name}={}", local(*peer));
+        let members: Vec<_> = names.iter().zip(&ports).map(member).collect();
         let members = members.join(",");
-        let server = |((name, ports), called): ((&str, &(u16, u16)), &u16)| {
-            // The last one counts.
-            let called = local(*called);
-            Server::spawn(name, *ports, &members, &["--initial-advertise-peer-urls", &called])
-        };
-        let servers = names.into_iter().zip(ports).zip(called).map(server).collect();
-        let cluster = Self { servers };
-        until("a cluster with a leader", || cluster.servers.iter().all(Server::is_healthy));
+        let server =
+            |(name, ports): (&&str, &(u16, u16))| Server::spawn(name, *ports, &members, &[]);
+        let cluster = Self { servers: names.iter().zip(&ports).map(server).collect() };
+        cluster.await_ready();
         cluster
+    }
+
+    pub(crate) fn await_ready(&self) {
+        until("a cluster with a leader", || self.servers.iter().all(Server::is_healthy));
     }
 
     pub(crate) fn url(&self) -> String {
@@ -170,14 +171,8 @@ impl Cluster {
 
     /// Who leads.
     pub(crate) fn leader(&self) -> usize {
-        let mut leader = None;
         until("a leader", || self.servers.iter().any(Server::is_leader));
-        for (at, server) in self.servers.iter().enumerate() {
-            if server.is_leader() {
-                leader = Some(at);
-            }
-        }
-        leader.unwrap()
+        self.servers.iter().position(Server::is_leader).unwrap_or(0)
     }
 }
 
