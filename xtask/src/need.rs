@@ -36,7 +36,7 @@ pub(crate) const NEEDS: &[Need] = &[
         // Debian keeps what every other file imports in a package of its own.
         beside: Some("../include/google/protobuf/descriptor.proto"),
         packages: &["protobuf-compiler", "libprotobuf-dev"],
-        builds: &["spike-etcd"],
+        builds: &["lock-etcd"],
         server: None,
     },
     Need {
@@ -67,8 +67,9 @@ pub(crate) const NEEDS: &[Need] = &[
     Need {
         name: "etcd",
         program: "etcd",
-        beside: None,
-        packages: &["etcd-server"],
+        // Tests lock against it.
+        beside: Some("etcdctl"),
+        packages: &["etcd-server", "etcd-client"],
         builds: &[],
         server: Some(Server { variable: "LOCK_TEST_ETCD_URL", start: server::etcd::start }),
     },

@@ -1,0 +1,157 @@
+//! The way to the servers: one channel at a time, to whichever server answers.
+//!
+//! A server that is down, has no leader or leaves requests unanswered is left for the next one. Only
+//! what was certainly not done is asked again there.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use etcd_client::Client;
+use etcd_client::ConnectOptions;
+use lock_core::BootInstant;
+use lock_core::Clock;
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use tokio::sync::watch;
+
+use crate::error::Failure;
+use crate::error::What;
+
+/// A request that was given up after this long, while its server said nothing at all, speaks against
+/// the server.
+const SILENT: Duration = Duration::from_millis(400);
+
+/// The servers behind one URL.
+pub(crate) struct Route {
+    servers: Vec<Server>,
+    options: ConnectOptions,
+    clock: Clock,
+    /// Counts how often a server was left; which one is asked follows from it.
+    left: watch::Sender<usize>,
+    runtime: Handle,
+}
+
+struct Server {
+    url: String,
+    client: OnceCell<Client>,
+    /// When it last said something: the nanoseconds of a boot instant.
+    heard: AtomicU64,
+}
+
+impl Route {
+    pub(crate) fn new(urls: Vec<String>, options: ConnectOptions) -> Self {
+        let server = |url| Server { url, client: OnceCell::new(), heard: AtomicU64::new(0) };
+        Self {
+            servers: urls.into_iter().map(server).collect(),
+            options,
+            clock: Clock::system(),
+            left: watch::Sender::new(0),
+            runtime: Handle::current(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> BootInstant {
+        self.clock.now()
+    }
+
+    /// Where connections live: a caller's runtime may end before its provider does.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Tells each time when a server has been left.
+    pub(crate) fn switches(&self) -> watch::Receiver<usize> {
+        self.left.subscribe()
+    }
+
+    /// Asks the present server. If it certainly did nothing, asks each of the others once.
+    pub(crate) async fn ask<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let mut tried = 1;
+        loop {
+            let turn = *self.left.borrow();
+            let outcome = self.ask_at(turn, &request).await;
+            let Err(failure) = &outcome else { return outcome };
+            match failure.what {
+                What::Elsewhere if tried < self.servers.len() => self.leave(turn),
+                What::Elsewhere | What::Silence => {
+                    self.leave(turn);
+                    return outcome;
+                }
+                What::Refused | What::NoLease => return outcome,
+            }
+            tried += 1;
+        }
+    }
+
+    async fn ask_at<T, F>(&self, turn: usize, request: impl Fn(Client) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>>,
+    {
+        let server = &self.servers[turn % self.servers.len()];
+        let mut asked = Asked { route: self, server, turn, since: self.now(), over: false };
+        let answer = match self.client(server).await {
+            Ok(client) => request(client).await,
+            Err(error) => Err(error),
+        };
+        asked.over = true;
+        let answer = answer.map_err(Failure::from);
+        if !answer
+            .as_ref()
+            .is_err_and(|failure| matches!(failure.what, What::Silence | What::Elsewhere))
+        {
+            server.heard.fetch_max(self.now().as_nanos(), Ordering::AcqRel);
+        }
+        answer
+    }
+
+    /// The channel to `server`; it is made by the first request.
+    async fn client(&self, server: &Server) -> Result<Client, etcd_client::Error> {
+        let connect = || Client::connect([&server.url], Some(self.options.clone()));
+        server.client.get_or_try_init(connect).await.cloned()
+    }
+
+    /// Goes on with the next server, unless somebody has done so already.
+    pub(crate) fn leave(&self, turn: usize) {
+        if self.servers.len() > 1 {
+            self.left.send_if_modified(|left| {
+                let first = *left == turn;
+                *left += usize::from(first);
+                first
+            });
+        }
+    }
+}
+
+/// A request on its way. Whoever gives it up after a silence thereby leaves its server.
+struct Asked<'a> {
+    route: &'a Route,
+    server: &'a Server,
+    turn: usize,
+    since: BootInstant,
+    over: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let silent = || {
+            let heard = self.server.heard.load(Ordering::Acquire);
+            heard < self.since.as_nanos() && self.route.now().saturating_since(self.since) >= SILENT
+        };
+        if !self.over && silent() {
+            self.route.leave(self.turn);
+        }
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<_> = self.servers.iter().map(|server| &server.url).collect();
+        f.debug_struct("Route").field("servers", &urls).finish_non_exhaustive()
+    }
+}

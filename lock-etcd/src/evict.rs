@@ -1,0 +1,69 @@
+//! Taking a lock away.
+
+use std::collections::HashSet;
+
+use etcd_client::LeaseTimeToLiveOptions;
+use etcd_client::Txn;
+use etcd_client::TxnOp;
+use etcd_client::TxnOpResponse;
+use lock_core::Evicted;
+use lock_core::Eviction;
+use lock_core::LockKey;
+use lock_core::Result;
+
+use crate::backend::Inner;
+use crate::error::Failure;
+use crate::keys;
+use crate::lease;
+use crate::line::Contender;
+use crate::requests;
+
+impl Inner {
+    pub(crate) async fn evict(&self, key: &LockKey, how: Eviction) -> Result<Evicted, Failure> {
+        let mut line = self.line(key).await?;
+        line.contenders.truncate(line.holding());
+        match how {
+            Eviction::EndSession => self.end_sessions(&line.contenders).await,
+            _ => self.delete_all(&line.contenders).await,
+        }
+    }
+
+    /// Deletes the keys of those who hold, and only what was looked at.
+    async fn delete_all(&self, holders: &[Contender]) -> Result<Evicted, Failure> {
+        let mut gone = 0;
+        for holders in holders.chunks(requests::STEPS) {
+            let delete = |it: &Contender| TxnOp::txn(requests::delete(&it.key, it.revision));
+            let all: Vec<_> = holders.iter().map(delete).collect();
+            let answer = self.txn(Txn::new().and_then(all)).await?;
+            let done = |it: &TxnOpResponse| matches!(it, TxnOpResponse::Txn(it) if it.succeeded());
+            gone += answer.op_responses().iter().filter(|it| done(it)).count() as u64;
+        }
+        Ok(Evicted::new(gone, 0))
+    }
+
+    /// Revokes the leases of those who hold, with all that hangs on them. What hangs on none is deleted.
+    async fn end_sessions(&self, holders: &[Contender]) -> Result<Evicted, Failure> {
+        let (leased, bare): (Vec<_>, Vec<_>) =
+            holders.iter().cloned().partition(|it| it.lease != 0);
+        let mut evicted = self.delete_all(&bare).await?;
+        let leases: HashSet<i64> = leased.iter().map(|holder| holder.lease).collect();
+        for lease in leases {
+            let of_it = leased.iter().filter(|holder| holder.lease == lease).count() as u64;
+            let attached = self.locks_on(lease).await?;
+            lease::revoke(&self.route, lease).await?;
+            evicted.holders += of_it;
+            evicted.others += attached.saturating_sub(of_it);
+        }
+        Ok(evicted)
+    }
+
+    /// How many contenders hang on a lease.
+    async fn locks_on(&self, lease: i64) -> Result<u64, Failure> {
+        let look = |mut client: etcd_client::Client| async move {
+            let keys = LeaseTimeToLiveOptions::new().with_keys();
+            client.lease_time_to_live(lease, Some(keys)).await
+        };
+        let answer = self.route.ask(look).await?;
+        Ok(answer.keys().iter().filter(|key| keys::split(key).is_some()).count() as u64)
+    }
+}

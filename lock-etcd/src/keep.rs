@@ -1,0 +1,86 @@
+//! Keeping what is held and what stands in line.
+
+use lock_core::Claim;
+use lock_core::Kept;
+use lock_core::Result;
+
+use crate::backend::Inner;
+use crate::claims::Hanging;
+use crate::claims::Mine;
+use crate::error::Failure;
+use crate::error::What;
+use crate::keys;
+use crate::lease::Granted;
+use crate::requests;
+
+/// What is known of one claim of a batch, and the lease that it hangs on and that has just been renewed.
+struct Living {
+    mine: Mine,
+    granted: Granted,
+}
+
+impl Inner {
+    /// Renews each lease once, then looks whether the keys are still there: an old server may
+    /// acknowledge a lease that it has revoked, and a watch is only a hint.
+    pub(crate) async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>, Failure> {
+        let mut living = Vec::with_capacity(claims.len());
+        for claim in claims {
+            living.push(self.renew(claim).await?);
+        }
+        let with = |holds: bool| {
+            claims.iter().zip(&living).filter(move |(_, living)| {
+                living.as_ref().is_some_and(|living| living.mine.holds == holds)
+            })
+        };
+        let lines = self.lines(with(false).map(|(claim, _)| claim)).await?;
+        let found = self.read(with(true).map(|(claim, _)| requests::find(claim)).collect()).await?;
+        let mut found = found.iter();
+        let kept = |(claim, living): (&Claim, &Option<Living>)| {
+            let Some(Living { mine, granted }) = living else { return Kept::Gone };
+            if mine.holds {
+                let kvs = found.next().map(|answer| answer.found.kvs()).unwrap_or_default();
+                let same = kvs.first().map(|kv| kv.create_revision()) == mine.revision;
+                return if same { Kept::Renewed { lease: granted.lease } } else { Kept::Gone };
+            }
+            let line = &lines[&claim.key];
+            match line.place(&keys::own(claim)) {
+                Some(place) if place < line.holding() => Kept::Queued { ahead: 0 },
+                Some(place) => Kept::Queued { ahead: place as u64 },
+                None => Kept::Gone,
+            }
+        };
+        Ok(claims.iter().zip(&living).map(kept).collect())
+    }
+
+    /// Renews the lease of one claim, or moves it to that of another TTL; `None` if there is nothing left
+    /// of it.
+    async fn renew(&self, claim: &Claim) -> Result<Option<Living>, Failure> {
+        let Some(entry) = self.claims.find(claim.token) else { return Ok(None) };
+        let mine = entry.mine();
+        let (Some(revision), Some(Hanging { class, id, .. })) = (mine.revision, mine.lease.clone())
+        else {
+            return Ok(None);
+        };
+        let Some(granted) = self.leases.keep(&class, id).await? else { return Ok(None) };
+        let wanted = self.leases.class(claim.ttl);
+        if !mine.holds || std::sync::Arc::ptr_eq(&wanted, &class) {
+            return Ok(Some(Living { mine, granted }));
+        }
+        let granted = self.leases.fresh(&wanted).await?;
+        let moved = self.txn(requests::move_to(claim, granted.id, revision)).await;
+        match moved {
+            Ok(answer) if answer.succeeded() => {
+                let lease = granted.lease;
+                entry.state().lease = Some(Hanging { class: wanted, id: granted.id, lease });
+                Ok(Some(Living { mine, granted }))
+            }
+            Ok(_) => Ok(None),
+            Err(failure) => {
+                if failure.what == What::NoLease {
+                    wanted.ended(granted.id);
+                }
+                Err(failure)
+            }
+        }
+    }
+}

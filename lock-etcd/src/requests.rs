@@ -1,0 +1,120 @@
+//! What is sent to the server: each transaction, with what it is for.
+
+use etcd_client::Compare;
+use etcd_client::CompareOp;
+use etcd_client::GetOptions;
+use etcd_client::PutOptions;
+use etcd_client::Txn;
+use etcd_client::TxnOp;
+use lock_core::Claim;
+use lock_core::LockKey;
+
+use crate::keys;
+use crate::line;
+
+/// How many keys one answer may have: 4 MB hold them, whatever their length.
+pub(crate) const PAGE: i64 = 1000;
+
+/// How many steps one transaction may have; a server takes 128 unless it is told otherwise.
+pub(crate) const STEPS: usize = 100;
+
+/// Takes a lock below which there is nothing at all; else looks at its line.
+pub(crate) fn take_free(claim: &Claim, lease: i64) -> Txn {
+    take_if(claim, lease, CompareOp::Equal, 0)
+}
+
+/// Takes a lock if nothing has come to its line since it was looked at; else looks again.
+pub(crate) fn take_unchanged(claim: &Claim, lease: i64, seen: i64) -> Txn {
+    take_if(claim, lease, CompareOp::Less, seen + 1)
+}
+
+fn take_if(claim: &Claim, lease: i64, op: CompareOp, revision: i64) -> Txn {
+    let (from, to) = keys::range(&claim.key);
+    Txn::new()
+        .when([
+            Compare::create_revision(from, op, revision).with_range(to),
+            not_given_up(claim, lease),
+        ])
+        .and_then([put(claim, lease)])
+        .or_else([look(&claim.key)])
+}
+
+/// Asks whether it is the turn of a claim that came with `revision`: if nothing came before it, its key
+/// moves to `lease`; else looks at the line.
+pub(crate) fn turn(claim: &Claim, lease: i64, revision: i64) -> Txn {
+    let (from, to) = keys::range(&claim.key);
+    let first = Compare::create_revision(from, CompareOp::Greater, revision - 1).with_range(to);
+    Txn::new()
+        .when([first, is_same(&keys::own(claim), revision)])
+        .and_then([put(claim, lease)])
+        .or_else([look(&claim.key)])
+}
+
+/// Takes a lock below which there is nothing at all; else stands in its line on a lease of its own kind,
+/// unless the claim does so already, and looks at the line.
+pub(crate) fn take_or_join(claim: &Claim, lease: i64, short: i64) -> Txn {
+    let (from, to) = keys::range(&claim.key);
+    let empty = Compare::create_revision(from, CompareOp::Equal, 0).with_range(to);
+    let is_there = Compare::lease(keys::own(claim), CompareOp::Equal, short);
+    let join = Txn::new().when([not_given_up(claim, short)]).and_then([put(claim, short)]);
+    let join = Txn::new().when([is_there]).or_else([TxnOp::txn(join)]);
+    Txn::new()
+        .when([empty, not_given_up(claim, lease)])
+        .and_then([put(claim, lease)])
+        .or_else([TxnOp::txn(join), look(&claim.key)])
+}
+
+/// Moves a key to another lease, if it is still the one that came with `revision`.
+pub(crate) fn move_to(claim: &Claim, lease: i64, revision: i64) -> Txn {
+    Txn::new().when([is_same(&keys::own(claim), revision)]).and_then([put(claim, lease)])
+}
+
+/// Deletes a key, if it is still the one that came with `revision`.
+pub(crate) fn delete(key: &[u8], revision: i64) -> Txn {
+    Txn::new().when([is_same(key, revision)]).and_then([TxnOp::delete(key, None)])
+}
+
+/// Deletes the claim's key, whenever it came.
+pub(crate) fn delete_any(claim: &Claim) -> Txn {
+    let own = keys::own(claim);
+    let there = Compare::create_revision(own.clone(), CompareOp::Greater, 0);
+    Txn::new().when([there]).and_then([TxnOp::delete(own, None)])
+}
+
+/// Deletes the claim's key, and marks the claim as given up, so that an attempt that is still under way
+/// does nothing. The mark lives as long as the lease which that attempt would use.
+pub(crate) fn delete_and_give_up(claim: &Claim, lease: i64) -> Txn {
+    let options = PutOptions::new().with_lease(lease);
+    let mark = TxnOp::put(keys::given_up(claim, lease), "", Some(options));
+    let own = keys::own(claim);
+    let there = Compare::create_revision(own.clone(), CompareOp::Greater, 0);
+    let delete = TxnOp::delete(own, None);
+    Txn::new().when([there]).and_then([delete, mark.clone()]).or_else([mark])
+}
+
+/// Reads the line of a lock, or its first page.
+pub(crate) fn look(key: &LockKey) -> TxnOp {
+    let (from, to) = keys::range(key);
+    TxnOp::get(from, Some(page(to)))
+}
+
+/// Reads whether the claim's own key is there.
+pub(crate) fn find(claim: &Claim) -> TxnOp {
+    TxnOp::get(keys::own(claim), Some(GetOptions::new().with_keys_only()))
+}
+
+pub(crate) fn page(to: Vec<u8>) -> GetOptions {
+    GetOptions::new().with_range(to).with_limit(PAGE)
+}
+
+fn put(claim: &Claim, lease: i64) -> TxnOp {
+    TxnOp::put(keys::own(claim), line::value(claim), Some(PutOptions::new().with_lease(lease)))
+}
+
+fn is_same(key: &[u8], revision: i64) -> Compare {
+    Compare::create_revision(key, CompareOp::Equal, revision)
+}
+
+fn not_given_up(claim: &Claim, lease: i64) -> Compare {
+    Compare::create_revision(keys::given_up(claim, lease), CompareOp::Equal, 0)
+}

@@ -1,0 +1,296 @@
+//! What is in the store, what others see of it, and how many requests it takes.
+
+#![allow(clippy::disallowed_methods, reason = "a test lets time pass, and ends what hangs")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
+
+mod servers;
+
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::Client;
+use etcd_client::GetOptions;
+use etcd_client::PutOptions;
+use etcd_client::TxnOp;
+use lock_core::ConnectUrl;
+use lock_core::Engine;
+use lock_core::EngineOptions;
+use lock_core::ErrorKind;
+use lock_core::Fence;
+use lock_core::LockOptions;
+use lock_core::LockProvider;
+use lock_core::Result;
+use lock_core::TryLock;
+use lock_etcd::DRIVER;
+use lock_etcd::fenced;
+use lock_etcd::judge;
+
+use crate::servers::Server;
+use crate::servers::until;
+
+async fn open(url: &str) -> Result<Arc<dyn LockProvider>> {
+    let backend = DRIVER.open(ConnectUrl::parse(url)?).await?;
+    Ok(Arc::new(Engine::new(backend, EngineOptions::default())?))
+}
+
+fn options() -> LockOptions {
+    LockOptions::new().wait(seconds(20))
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+async fn client(server: &Server) -> Client {
+    Client::connect([format!("127.0.0.1:{}", server.port)], None).await.unwrap()
+}
+
+fn etcdctl(server: &Server, arguments: &[&str]) -> Command {
+    let mut command = Command::new("etcdctl");
+    command.env("ETCDCTL_API", "3").arg("--endpoints").arg(format!("127.0.0.1:{}", server.port));
+    command.args(arguments);
+    command
+}
+
+async fn run(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+async fn is_held(locks: &Arc<dyn LockProvider>, key: &str) -> bool {
+    matches!(locks.try_lock(key, &LockOptions::new()).await.unwrap(), TryLock::Held(_))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_etcdctl_keeps_us_out_and_wakes_us() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let mut holder = etcdctl(&server, &["lock", "a"]).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut looker, mut held) = (client(&server).await, false);
+    while !held {
+        let all = GetOptions::new().with_prefix();
+        held = looker.get("a/", Some(all)).await.unwrap().count() == 1;
+    }
+    assert!(is_held(&locks, "a").await);
+    let waiter = locks.clone();
+    let waiting = tokio::spawn(async move { waiter.lock("a", &options()).await.unwrap() });
+    tokio::time::sleep(seconds(1)).await;
+    assert!(!waiting.is_finished());
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&holder),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
+    waiting.await.unwrap().unlock().await.unwrap();
+    holder.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_of_ours_keeps_etcdctl_out_and_wakes_it() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let guard = locks.lock("a", &options()).await.unwrap();
+    let mut waiter = etcdctl(&server, &["lock", "a", "true"]).spawn().unwrap();
+    tokio::time::sleep(seconds(2)).await;
+    assert!(waiter.try_wait().unwrap().is_none());
+    assert_eq!(locks.status("a").await.unwrap().waiting, 1);
+    guard.unlock().await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || waiter.wait().unwrap());
+    assert!(tokio::time::timeout(seconds(10), ended).await.unwrap().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_and_another_further_down_are_strangers() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let below = locks.lock("a/b", &options()).await.unwrap();
+    let above = locks.lock("a", &options()).await.unwrap();
+    assert!(is_held(&locks, "a").await && is_held(&locks, "a/b").await);
+    let second = locks.try_lock("a/b/c", &LockOptions::new()).await.unwrap();
+    assert!(matches!(second, TryLock::Acquired(_)));
+    assert_eq!(locks.list("a").await.unwrap().len(), 3);
+    above.unlock().await.unwrap();
+    below.unlock().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_locks_further_down_hide_no_contender() {
+    let server = Server::start(&[]);
+    let mut client = client(&server).await;
+    for page in 0..25 {
+        let put = |at| TxnOp::put(format!("a/{page}/{at}"), "", None);
+        let puts: Vec<_> = (0..100).map(put).collect();
+        client.txn(etcd_client::Txn::new().and_then(puts)).await.unwrap();
+    }
+    let locks = open(&server.url()).await.unwrap();
+    let guard = locks.lock("a", &options()).await.unwrap();
+    assert!(is_held(&locks, "a").await);
+    guard.unlock().await.unwrap();
+    // Behind all of them.
+    client.put("a/~", "", Some(PutOptions::new())).await.unwrap();
+    assert!(is_held(&locks, "a").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_free_key_costs_one_transaction_to_lock_and_one_to_unlock() {
+    const ROUNDS: u64 = 100;
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    locks.lock("a", &options()).await.unwrap().unlock().await.unwrap();
+    let count = |method: &str| {
+        server.metric(&format!(
+            "grpc_server_started_total{{grpc_method=\"{method}\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}}"
+        ))
+    };
+    let all = |server: &Server| server.sum("grpc_server_started_total{");
+    let (txns, requests) = (count("Txn"), all(&server));
+    for _ in 0..ROUNDS {
+        locks.lock("a", &options()).await.unwrap().unlock().await.unwrap();
+    }
+    assert_eq!(count("Txn") - txns, 2 * ROUNDS);
+    assert_eq!(all(&server) - requests, 2 * ROUNDS, "no other requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeping_a_hundred_locks_takes_two_requests_a_round() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let mut guards = Vec::new();
+    for number in 0..100 {
+        guards.push(locks.lock(&format!("k{number}"), &options().ttl(seconds(6))).await.unwrap());
+    }
+    let before = server.sum("grpc_server_started_total{");
+    tokio::time::sleep(seconds(6)).await;
+    let requests = server.sum("grpc_server_started_total{") - before;
+    // A keep-alive and a look each 2 s; the first round is in as many batches as the locks came.
+    assert!(requests <= 16, "{requests} requests in 6 s");
+    assert!(guards.iter().all(|guard| guard.is_valid()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_is_rounded_up_to_what_the_server_grants() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let ttl = async |ttl| locks.lock("a", &options().ttl(ttl)).await.unwrap().ttl();
+    assert_eq!(ttl(Duration::from_millis(300)).await, seconds(2));
+    assert_eq!(ttl(Duration::from_millis(6300)).await, seconds(7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_end_with_the_provider() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let _guards = [
+        locks.lock("a", &options()).await.unwrap(),
+        locks.lock("b", &options().ttl(seconds(40))).await.unwrap(),
+    ];
+    let mut client = client(&server).await;
+    assert!(client.leases().await.unwrap().leases().len() >= 2);
+    locks.shutdown(seconds(5)).await.unwrap();
+    let left = client.leases().await.unwrap();
+    assert!(left.leases().is_empty(), "{left:?}");
+    assert_eq!(client.get("a/", Some(GetOptions::new().with_prefix())).await.unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_refuses_the_write_of_a_stale_holder() {
+    let server = Server::start(&[]);
+    let mut client = client(&server).await;
+    let fence = |number| Fence::new(number).unwrap();
+    for (number, value, good) in [(7, "a", true), (7, "b", true), (6, "c", false), (8, "d", true)] {
+        let write = TxnOp::put("stock", value, None);
+        let answer = client.txn(fenced("fence/stock", fence(number), [write])).await.unwrap();
+        match judge(&answer) {
+            Ok(()) => assert!(good, "{value}"),
+            Err(error) => assert!(!good && error.kind() == ErrorKind::Lost, "{value}: {error}"),
+        }
+    }
+    let stock = client.get("stock", None).await.unwrap();
+    assert_eq!(stock.kvs()[0].value_str().unwrap(), "d");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fence_base_is_kept_in_the_store() {
+    let server = Server::start(&[]);
+    let with = format!("{}?fence_base=1700000000000000", server.url());
+    let locks = open(&with).await.unwrap();
+    let fence = locks.lock("a", &options()).await.unwrap().fence();
+    assert!(fence.get() > 1_700_000_000_000_000);
+    // Whoever does not name it has it too.
+    let others = open(&server.url()).await.unwrap();
+    let guard = others.lock("a", &options()).await.unwrap();
+    assert!(guard.fence() > fence);
+    assert_eq!(others.status("a").await.unwrap().holders[0].fence, Some(guard.fence()));
+    let error = open(&format!("{}?fence_base=5", server.url())).await.unwrap_err();
+    assert!(error.to_string().contains("1700000000000000"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_log_in_and_no_error_shows_a_password() {
+    let server = Server::start(&[]);
+    for words in [
+        &["user", "add", "root:s3cret"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "locker"],
+        &["role", "grant-permission", "locker", "--prefix=true", "readwrite", "shop:"],
+        &["role", "grant-permission", "locker", "read", "lock-etcd.fence_base"],
+        &["user", "add", "ann:t0psecret"],
+        &["user", "grant-role", "ann", "locker"],
+        &["auth", "enable"],
+    ] {
+        let output = run(etcdctl(&server, words)).await;
+        assert!(output.status.success(), "{words:?}: {output:?}");
+    }
+    let host = format!("127.0.0.1:{}", server.port);
+    let locks = open(&format!("etcd://ann:t0psecret@{host}")).await.unwrap();
+    // Least rights: its own prefix, and the fence base to read.
+    let guard = locks.lock("shop:a", &options()).await.unwrap();
+    assert!(is_held(&locks, "shop:a").await);
+    guard.unlock().await.unwrap();
+    let error = locks.lock("other:a", &options()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    for login in ["", "ann:wr0ngsecret@"] {
+        let error = open(&format!("etcd://{login}{host}")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(!format!("{error} {error:?}").contains("wr0ngsecret"), "{error:?}");
+    }
+    assert!(!format!("{locks:?}").contains("t0psecret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_certificate_is_reached_by_its_authority_only() {
+    let folder = std::env::temp_dir().join(format!("lock-etcd-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (file("cert.pem"), file("key.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args([
+            "-days",
+            "2",
+            "-subj",
+            "/CN=locks",
+            "-addext",
+            "subjectAltName=DNS:locks,IP:127.0.0.1",
+        ])
+        .args([
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
+        ])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let server = Server::start(&["--cert-file", &certificate, "--key-file", &key]);
+    let url = format!("etcds://127.0.0.1:{}", server.port);
+    let locks = open(&format!("{url}?tls_ca={certificate}")).await.unwrap();
+    locks.lock("a", &options()).await.unwrap().unlock().await.unwrap();
+    let error = open(&url).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
+    until("a folder that can go", || std::fs::remove_dir_all(&folder).is_ok());
+}
