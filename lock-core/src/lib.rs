@@ -28,6 +28,7 @@ mod options;
 mod profile;
 mod provider;
 mod quorum;
+mod scene;
 mod sync;
 mod waiting;
 
@@ -100,5 +101,9 @@ pub use quorum::Member;
 pub use quorum::MemberErrors;
 pub use quorum::Quorum;
 pub use quorum::QuorumOptions;
+pub use scene::Scene;
+pub use scene::Stake;
+pub use scene::Standing;
+pub use scene::Verdict;
 pub use waiting::Observer;
 pub use waiting::Waiting;
