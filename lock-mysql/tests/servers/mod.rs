@@ -1,0 +1,172 @@
+//! Real servers on free ports of this host, each in a folder of its own, that tests can hurt.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a server that does not start must end the test")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::process::Pid;
+use rustix::process::Signal;
+use rustix::process::kill_process;
+use sqlx::AssertSqlSafe;
+use sqlx::Connection as _;
+use sqlx::Row as _;
+use sqlx::mysql::MySqlConnection;
+
+/// One MariaDB server; it ends when this is dropped.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    arguments: Vec<String>,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a server with an empty database `locks`, whose root has no password.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let port = free_port();
+        let folder = std::env::temp_dir().join(format!("lock-mysql-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        install(&folder);
+        let mut all = vec![format!("--port={port}"), "--bind-address=127.0.0.1".to_owned()];
+        all.extend(arguments.iter().map(|&it| it.to_owned()));
+        let child = spawn(&all, &folder);
+        let server = Self { port, arguments: all, folder, child };
+        server.await_ready();
+        server
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("mysql://root@127.0.0.1:{}/locks", self.port)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it anew on the same port and folder.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.arguments, &self.folder);
+        self.await_ready();
+    }
+
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn await_ready(&self) {
+        let socket = self.folder.join("sock");
+        let create = "CREATE DATABASE IF NOT EXISTS locks CHARACTER SET utf8mb4";
+        until("a server that answers", || {
+            let mut client = Command::new("mariadb");
+            client.args(["--no-defaults", "-uroot", "-e", create, "-S"]).arg(&socket);
+            client.stderr(Stdio::null()).status().unwrap().success()
+        });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A client that is not ours, with the settings of the server.
+pub(crate) struct Cli(MySqlConnection);
+
+impl Cli {
+    pub(crate) async fn connect(url: &str) -> Self {
+        let url = url.replace("mariadb://", "mysql://");
+        Self(MySqlConnection::connect(&url).await.unwrap())
+    }
+
+    /// Runs one statement as a person types it.
+    pub(crate) async fn run(&mut self, sql: &str) -> sqlx::Result<u64> {
+        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.0).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Returns the rows of a query, each column as text.
+    pub(crate) async fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.0).await;
+        let text = |row: &sqlx::mysql::MySqlRow, at| {
+            let value: Option<String> = row.try_get_unchecked(at).unwrap();
+            value.unwrap_or_else(|| "NULL".into())
+        };
+        rows.unwrap().iter().map(|row| (0..row.len()).map(|at| text(row, at)).collect()).collect()
+    }
+
+    pub(crate) async fn one(&mut self, sql: &str) -> String {
+        self.rows(sql).await.swap_remove(0).swap_remove(0)
+    }
+}
+
+fn install(folder: &Path) {
+    let mut install = Command::new("mariadb-install-db");
+    install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+    install.arg(format!("--datadir={}", folder.join("data").display()));
+    let done = as_its_user(&mut install, folder).stdout(Stdio::null()).output();
+    let done = done.unwrap_or_else(|failure| panic!("mariadb-install-db: {failure}"));
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn spawn(arguments: &[String], folder: &Path) -> Child {
+    let log = fs::File::create(folder.join("log")).unwrap();
+    let mut server = Command::new("mariadbd");
+    server.arg("--no-defaults").arg(format!("--datadir={}", folder.join("data").display()));
+    server.arg(format!("--socket={}", folder.join("sock").display()));
+    server.arg(format!("--pid-file={}", folder.join("pid").display()));
+    // Small and quick, and as durable as ever.
+    server.args(["--innodb-buffer-pool-size=32M", "--performance-schema=OFF"]);
+    let server = as_its_user(&mut server, folder).args(arguments).current_dir(folder);
+    let server = server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    server.spawn().unwrap_or_else(|failure| panic!("mariadbd cannot be started: {failure}"))
+}
+
+/// A server does not run as root: it becomes the user that the package has made for it.
+fn as_its_user<'a>(command: &'a mut Command, folder: &Path) -> &'a mut Command {
+    if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").arg("mysql").arg(folder).status().unwrap();
+        assert!(owned.success(), "there is no user mysql");
+        command.arg("--user=mysql");
+    }
+    command
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits for what has to come.
+pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !test() {
+        assert!(start.elapsed() < Duration::from_secs(30), "no {what} within 30 s");
+        sleep(Duration::from_millis(50));
+    }
+}
