@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::error::Remedy;
 use crate::schema;
+use crate::server::Facts;
 use crate::session::Session;
 use crate::statements::Statements;
 
@@ -98,7 +99,8 @@ impl Client {
             idle: Mutex::default(),
             abandoned: Arc::default(),
         }));
-        client.run(EnsureTables(client.0.config.table.clone())).await?;
+        let Config { table, any_cluster, .. } = &client.0.config;
+        client.run(Prepare { table: table.clone(), any_cluster: *any_cluster }).await?;
         Ok(client)
     }
 
@@ -149,8 +151,7 @@ impl Client {
         let now = self.now();
         let idle = loop {
             let idle = self.lock().pop();
-            let fit =
-                |idle: &Idle| now.saturating_since(idle.since) < idle.session.facts.idle_limit();
+            let fit = |idle: &Idle| now.saturating_since(idle.since) < idle.session.idle_limit;
             match idle {
                 Some(idle) if !fit(&idle) => {}
                 idle => break idle,
@@ -194,13 +195,18 @@ impl Client {
     }
 }
 
-struct EnsureTables(String);
+/// Makes sure that the server will do and that the tables are ours.
+struct Prepare {
+    table: String,
+    any_cluster: bool,
+}
 
-impl Step for EnsureTables {
+impl Step for Prepare {
     type Output = ();
 
     async fn run(&self, session: &mut Session) -> Result<(), Failure> {
-        schema::ensure(session, &self.0).await
+        session.check(Facts::ASK, self.any_cluster).await?;
+        schema::ensure(session, &self.table).await
     }
 }
 

@@ -11,6 +11,7 @@ use sqlx::mysql::MySqlRow;
 /// What a server says of itself, as far as locks depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
+    /// Empty if it was not asked for.
     version: String,
     read_only: bool,
     binlog_format: String,
@@ -20,17 +21,24 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Sets a session up and asks for the facts, in one round trip.
+    /// Sets a session up and asks for what a failover can change, in one round trip.
     ///
     /// The mode is our own, so that the server's changes nothing: strict, or a value that does not fit
     /// would be cut. A lock that another transaction keeps is given up after a second, a table that is
-    /// being changed after five.
+    /// being changed after five. Only MariaDB reads the last line.
     pub(crate) const SETUP: &str = "\
 SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00',
   autocommit = 1, innodb_lock_wait_timeout = 1, lock_wait_timeout = 5, sql_safe_updates = 0;
 SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'read_only', 'innodb_read_only',
-  'binlog_format', 'wsrep_on', 'group_replication_single_primary_mode', 'wait_timeout')";
+SELECT 'read_only', CONCAT(@@global.read_only)
+UNION ALL SELECT 'innodb_read_only', CONCAT(@@global.innodb_read_only)
+UNION ALL SELECT 'wait_timeout', CONCAT(@@session.wait_timeout)
+/*M! UNION ALL SELECT 'wsrep_on', CONCAT(@@global.wsrep_on) */";
+
+    /// Asks for the rest, when a provider is opened: MySQL takes its time for the answer.
+    pub(crate) const ASK: &str = "\
+SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'binlog_format',
+  'group_replication_single_primary_mode')";
 
     /// Reads names and values; what is missing stays empty.
     pub(crate) fn read(rows: &[MySqlRow]) -> Self {
@@ -43,9 +51,11 @@ SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'read_only', 'innodb_re
         for (name, value) in variables {
             match name.as_str() {
                 "version" => facts.version = value,
-                "read_only" | "innodb_read_only" => facts.read_only |= value != "OFF",
+                "read_only" | "innodb_read_only" => {
+                    facts.read_only |= !matches!(value.as_str(), "OFF" | "0");
+                }
                 "binlog_format" => facts.binlog_format = value,
-                "wsrep_on" => facts.many_writers |= value == "ON",
+                "wsrep_on" => facts.many_writers |= matches!(value.as_str(), "ON" | "1"),
                 "group_replication_single_primary_mode" => facts.many_writers |= value == "OFF",
                 "wait_timeout" => {
                     facts.wait_timeout = Duration::from_secs(value.parse().unwrap_or(0));
@@ -65,7 +75,7 @@ SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'read_only', 'innodb_re
         }
         let (name, least) =
             if self.version.contains("MariaDB") { ("MariaDB", (10, 6)) } else { ("MySQL", (8, 4)) };
-        if version(&self.version) < least {
+        if !self.version.is_empty() && version(&self.version) < least {
             let (version, (major, minor)) = (&self.version, least);
             return Err(config(format!(
                 "{name} {version} is too old: locks need {major}.{minor} or later"
@@ -126,7 +136,10 @@ mod tests {
         assert_eq!(kind("version", "9.7.4"), None);
         assert_eq!(kind("version", "8.0.43"), Some(ErrorKind::Config));
         assert_eq!(kind("version", "10.5.9-MariaDB"), Some(ErrorKind::Config));
+        assert_eq!(kind("version", ""), None);
         assert_eq!(kind("read_only", "ON"), Some(ErrorKind::Unavailable));
+        assert_eq!(kind("read_only", "1"), Some(ErrorKind::Unavailable));
+        assert_eq!(kind("read_only", "0"), None);
         assert_eq!(kind("read_only", "NO_LOCK"), Some(ErrorKind::Unavailable));
         assert_eq!(kind("innodb_read_only", "ON"), Some(ErrorKind::Unavailable));
         assert_eq!(kind("binlog_format", "STATEMENT"), Some(ErrorKind::Config));

@@ -1,6 +1,7 @@
 //! One connection, set up, and the statements that are run on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 use sqlx::ConnectOptions as _;
@@ -27,7 +28,8 @@ use crate::statements::Statements;
 pub(crate) struct Session {
     connection: MySqlConnection,
     pub(crate) sql: Arc<Statements>,
-    pub(crate) facts: Facts,
+    /// How long it may be idle without the server closing it.
+    pub(crate) idle_limit: Duration,
 }
 
 /// What a statement may ask for.
@@ -66,11 +68,25 @@ impl Session {
         any_cluster: bool,
     ) -> Result<Self, Failure> {
         let failed = |failure| Failure { remedy: Remedy::Close, ..classify(failure, During::Look) };
-        let mut connection = options.connect().await.map_err(failed)?;
-        let rows = sqlx::raw_sql(Facts::SETUP).fetch_all(&mut connection).await.map_err(failed)?;
-        let facts = Facts::read(&rows);
-        facts.check(any_cluster)?;
-        Ok(Self { connection, sql, facts })
+        let connection = options.connect().await.map_err(failed)?;
+        let mut session = Self { connection, sql, idle_limit: Duration::ZERO };
+        session.idle_limit = session.check(Facts::SETUP, any_cluster).await?.idle_limit();
+        Ok(session)
+    }
+
+    /// Asks the server about itself, and refuses it if it would break the promise.
+    pub(crate) async fn check(
+        &mut self,
+        ask: &'static str,
+        any_cluster: bool,
+    ) -> Result<Facts, Failure> {
+        let rows = sqlx::raw_sql(ask).fetch_all(&mut self.connection).await;
+        let facts = Facts::read(&rows.map_err(|failure| classify(failure, During::Look))?);
+        match facts.check(any_cluster) {
+            Ok(()) => Ok(facts),
+            // Another connection may find another server.
+            Err(error) => Err(Failure { error, remedy: Remedy::Close }),
+        }
     }
 
     pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
