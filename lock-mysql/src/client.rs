@@ -130,7 +130,10 @@ impl Client {
     pub(crate) async fn close(&self) {
         let all = u32::try_from(SHARED).unwrap_or(u32::MAX);
         let _all = self.0.shared.acquire_many(all).await;
-        self.lock().clear();
+        let idle = std::mem::take(&mut *self.lock());
+        for idle in idle {
+            idle.session.close().await;
+        }
     }
 
     async fn permit(&self, lane: Lane) -> Result<OwnedSemaphorePermit> {

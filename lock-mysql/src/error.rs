@@ -124,7 +124,12 @@ fn class(number: u16) -> Class {
         1264 | 1265 | 1292 | 1366 | 1406 | 1690 | 1411 | 1441 => {
             fixed(Corrupt, "the table has a value that this library did not write")
         }
-        _ => fixed(ErrorKind::Unavailable, "the server refused the statement"),
+        1243 => broken("the server has forgotten a prepared statement"),
+        // Whatever is wrong with it, another connection may not have it.
+        _ => Class {
+            remedy: Remedy::Close,
+            ..fixed(ErrorKind::Unavailable, "the server refused the statement")
+        },
     }
 }
 
@@ -175,7 +180,7 @@ mod tests {
             (1049, Config, false, false, Remedy::None),
             (1146, Corrupt, false, false, Remedy::None),
             (1264, Corrupt, false, false, Remedy::None),
-            (1064, Unavailable, false, false, Remedy::None),
+            (1064, Unavailable, false, false, Remedy::Close),
         ];
         for (number, kind, retryable, applied, remedy) in rows {
             let found = class(number);

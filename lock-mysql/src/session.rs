@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 use sqlx::ConnectOptions as _;
+use sqlx::Connection as _;
 use sqlx::Executor as _;
 use sqlx::MySql;
 use sqlx::mysql::MySqlArguments;
@@ -137,6 +138,12 @@ impl Session {
             return Err(Failure { remedy: Remedy::Close, ..failure });
         }
         Err(failure)
+    }
+
+    /// Takes leave, so that the server does not count a client that vanished.
+    pub(crate) async fn close(self) {
+        // A connection that is broken already is closed all the same.
+        let _ = self.connection.close().await;
     }
 }
 

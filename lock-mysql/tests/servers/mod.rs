@@ -10,10 +10,16 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
 
+use lock_core::ConnectUrl;
+use lock_core::Engine;
+use lock_core::EngineOptions;
+use lock_core::LockProvider;
+use lock_mysql::DRIVER;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
@@ -169,4 +175,23 @@ pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(30), "no {what} within 30 s");
         sleep(Duration::from_millis(50));
     }
+}
+
+/// Connects a provider of its own.
+pub(crate) async fn connect(url: &str) -> lock_core::Result<Arc<dyn LockProvider>> {
+    let backend = DRIVER.open(ConnectUrl::parse(url)?).await?;
+    Ok(Arc::new(Engine::new(backend, EngineOptions::default())?))
+}
+
+/// Returns the servers that a test is to be run on: one of its own, and MySQL where there is one.
+pub(crate) fn both(own: &Server) -> Vec<String> {
+    let mysql = std::env::var("LOCK_TEST_MYSQL9_URL");
+    if mysql.is_err() {
+        eprintln!("not run on MySQL: LOCK_TEST_MYSQL9_URL names no server");
+    }
+    std::iter::once(own.url()).chain(mysql).collect()
+}
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
