@@ -40,6 +40,10 @@ const RESERVED: usize = 1;
 /// picks its victims by what they have done, so one that comes back at once gets through.
 const REPEATS: usize = 8;
 
+/// How often a step is done once more after it waited a second for a row in vain: the row of a key that many
+/// want is seldom free.
+const WAITS: usize = 2;
+
 /// Which connections a step may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -172,12 +176,11 @@ impl Client {
     }
 
     async fn carry_out<S: Step>(&self, mut session: Session, step: &S) -> Result<S::Output> {
-        let mut repeats = 0;
+        let (mut repeats, mut waits) = (REPEATS, WAITS);
         loop {
             match step.run(&mut session).await {
-                Err(failure) if failure.remedy == Remedy::Repeat && repeats < REPEATS => {
-                    repeats += 1;
-                }
+                Err(failure) if failure.remedy == Remedy::Repeat && repeats > 0 => repeats -= 1,
+                Err(failure) if failure.remedy == Remedy::Wait && waits > 0 => waits -= 1,
                 Err(failure) if failure.remedy == Remedy::Close => {
                     // What broke this one has most likely broken the others.
                     let idle = std::mem::take(&mut *self.lock());

@@ -151,17 +151,21 @@ fn ssl_mode(url: &ConnectUrl) -> Result<MySqlSslMode> {
     })
 }
 
-/// The name is written into statements, so it has to be a plain word.
 fn check_table(name: &str) -> Result<()> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if begins && name.chars().all(plain) && name.len() <= MAX_TABLE_BYTES {
+    if is_plain_name(name, MAX_TABLE_BYTES) {
         return Ok(());
     }
     Err(config(&format!(
         "the table name {name:?} must have 1 to {MAX_TABLE_BYTES} ASCII letters, digits and \
          underscores and begin with no digit"
     )))
+}
+
+/// Names are written into statements, so each has to be a plain word.
+pub(crate) fn is_plain_name(name: &str, longest: usize) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    begins && name.chars().all(plain) && name.len() <= longest
 }
 
 fn config(message: &str) -> Error {

@@ -27,6 +27,8 @@ pub(crate) enum Remedy {
     None,
     /// The server has undone the step in favour of another one: do it once more.
     Repeat,
+    /// Another transaction kept a row for too long: it may be over now.
+    Wait,
     /// Nothing more can be expected of this connection.
     Close,
 }
@@ -37,13 +39,25 @@ impl From<Error> for Failure {
     }
 }
 
+/// Turns a failure of a statement of the user's own into an error of the framework: `Held` where rows were
+/// locked by others for too long, `Unavailable` and retryable where the transaction has to be repeated.
+pub fn statement_error(failure: sqlx::Error) -> Error {
+    // MariaDB says the same of a read that was not to wait as of one that waited for too long.
+    if matches!(number(&failure), Some(1205 | 3572)) {
+        return Error::new(ErrorKind::Held, "others have locked the rows").with_source(failure);
+    }
+    classify(failure, During::Write).error
+}
+
+fn number(failure: &sqlx::Error) -> Option<u16> {
+    let answer = failure.as_database_error()?;
+    answer.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
 /// Turns a failure of the driver into one of ours.
 pub(crate) fn classify(failure: sqlx::Error, during: During) -> Failure {
     match &failure {
-        sqlx::Error::Database(answer) => {
-            let number = answer.try_downcast_ref::<MySqlDatabaseError>();
-            answered(number.map_or(0, MySqlDatabaseError::number), during, failure)
-        }
+        sqlx::Error::Database(_) => answered(number(&failure).unwrap_or(0), during, failure),
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)
         | sqlx::Error::ColumnNotFound(_)
@@ -101,8 +115,10 @@ fn class(number: u16) -> Class {
     use ErrorKind::Corrupt;
     match number {
         1213 | 1020 | 1615 => undone("the statement lost against another one at the same time"),
-        // Nothing is left of the statement, but a second has gone by.
-        1205 => passing("another transaction kept the row locked: look for one that does not end"),
+        1205 => Class {
+            remedy: Remedy::Wait,
+            ..passing("another transaction kept the row locked: look for one that does not end")
+        },
         1969 | 3024 => passing("the server's limit on the time of a statement ended it"),
         1040 | 1203 | 1226 => broken("the server takes no more connections for now"),
         1461 => passing("the server keeps no more prepared statements: raise its limit"),
@@ -167,7 +183,7 @@ mod tests {
         let rows = [
             (1213, Unavailable, true, false, Remedy::Repeat),
             (1020, Unavailable, true, false, Remedy::Repeat),
-            (1205, Unavailable, true, false, Remedy::None),
+            (1205, Unavailable, true, false, Remedy::Wait),
             (1040, Unavailable, true, false, Remedy::Close),
             (1053, Unavailable, true, true, Remedy::Close),
             (1317, Unavailable, true, true, Remedy::Close),

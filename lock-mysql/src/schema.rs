@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS `{table}_claims` (
   PRIMARY KEY (lock_key, token)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC";
 
-const COLLATION: &str = "/*!80017 COLLATE utf8mb4_0900_bin */ /*M! COLLATE utf8mb4_nopad_bin */";
+pub(crate) const COLLATION: &str =
+    "/*!80017 COLLATE utf8mb4_0900_bin */ /*M! COLLATE utf8mb4_nopad_bin */";
 
 /// One line for each column: name, type, its length or digits, whether it may be NULL, collation, extras.
 const COLUMNS: &str = "\

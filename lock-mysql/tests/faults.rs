@@ -69,7 +69,7 @@ async fn a_frozen_server_costs_the_lock_at_its_deadline_and_no_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_the_server_ends_cost_no_lock_and_no_wait() {
     let server = Server::start(&[]);
-    for url in both(&server) {
+    for url in both(&server).await {
         let (one, two) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
         let mut cli = Cli::connect(&url).await;
         let held = one.lock("kill:a", &LockOptions::new().ttl(seconds(2))).await.unwrap();
@@ -88,7 +88,7 @@ async fn connections_that_the_server_ends_cost_no_lock_and_no_wait() {
 /// Ends all connections but this one.
 async fn kill_all(cli: &mut Cli) {
     let others = "SELECT id FROM information_schema.processlist \
-                  WHERE id <> CONNECTION_ID() AND db = 'locks'";
+                  WHERE id <> CONNECTION_ID() AND db = DATABASE()";
     for row in cli.rows(others).await {
         // It may have gone by itself.
         let _ = cli.run(&format!("KILL {}", row[0])).await;
@@ -98,7 +98,7 @@ async fn kill_all(cli: &mut Cli) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_a_transaction_keeps_hold_up_nothing_else() {
     let server = Server::start(&[]);
-    for url in both(&server) {
+    for url in both(&server).await {
         let (locks, mut cli) = (connect(&url).await.unwrap(), Cli::connect(&url).await);
         let kept = locks.lock("row:kept", &LockOptions::new().ttl(seconds(2))).await.unwrap();
         locks.lock("row:a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
@@ -141,7 +141,7 @@ async fn a_server_that_becomes_read_only_fails_until_it_is_the_primary_again() {
     let held = locks.lock("a", &LockOptions::new().ttl(seconds(1))).await.unwrap();
     cli.run("SET GLOBAL read_only = 1").await.unwrap();
     tokio::time::timeout(seconds(3), held.lost()).await.unwrap();
-    let error = locks.lock("b", &LockOptions::new()).await.unwrap_err();
+    let error = locks.try_lock("b", &LockOptions::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.is_retryable() && error.to_string().contains("primary"), "{error}");
     cli.run("SET GLOBAL read_only = 0").await.unwrap();

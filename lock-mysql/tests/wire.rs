@@ -14,14 +14,19 @@ use crate::servers::both;
 use crate::servers::connect;
 use crate::servers::ms;
 
+/// The log is the server's, so one test at a time has it.
+static LOG: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Returns what the server was asked while `work` ran, apart from statements being prepared.
 async fn heard(cli: &mut Cli, work: impl Future<Output = ()>) -> Vec<String> {
+    let _log = LOG.lock().await;
     cli.run("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = 1").await.unwrap();
     cli.run("TRUNCATE mysql.general_log").await.unwrap();
     work.await;
     cli.run("SET GLOBAL general_log = 0").await.unwrap();
     let ask = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log \
-               WHERE thread_id <> CONNECTION_ID() AND command_type IN ('Query', 'Execute', 'Ping') \
+               WHERE thread_id <> CONNECTION_ID() AND thread_id IN \
+               (SELECT id FROM information_schema.processlist WHERE db = DATABASE()) AND command_type IN ('Query', 'Execute', 'Ping') \
                AND argument LIKE '%distributed_locks%' ORDER BY event_time";
     cli.rows(ask).await.into_iter().map(|mut row| row.swap_remove(0)).collect()
 }
@@ -29,7 +34,7 @@ async fn heard(cli: &mut Cli, work: impl Future<Output = ()>) -> Vec<String> {
 #[tokio::test]
 async fn a_free_key_costs_one_statement_to_lock_and_one_to_unlock() {
     let server = Server::start(&[]);
-    for url in both(&server) {
+    for url in both(&server).await {
         let (locks, mut cli) = (connect(&url).await.unwrap(), Cli::connect(&url).await);
         let cycle = async || {
             locks.lock("wire:a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
@@ -51,7 +56,7 @@ async fn a_free_key_costs_one_statement_to_lock_and_one_to_unlock() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_held_locks_are_kept_by_two_statements_a_cycle() {
     let server = Server::start(&[]);
-    for url in both(&server) {
+    for url in both(&server).await {
         let (locks, mut cli) = (connect(&url).await.unwrap(), Cli::connect(&url).await);
         let options = LockOptions::new().ttl(Duration::from_secs(9));
         let mut guards = Vec::new();
@@ -64,7 +69,7 @@ async fn a_thousand_held_locks_are_kept_by_two_statements_a_cycle() {
         assert!((2..=8).contains(&keeps), "{url}: {keeps} statements in two thirds of a TTL");
         assert_eq!(keeps, heard.len(), "nothing else was asked: {:?}", heard.first());
         assert!(guards.iter().all(|guard| guard.is_valid()), "{url}");
-        let mine = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'locks'";
+        let mine = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()";
         let connections: usize = cli.one(mine).await.parse().unwrap();
         assert!(connections <= 5, "{connections} connections, one of them the test's");
         futures_unlock(guards).await;
@@ -80,7 +85,7 @@ async fn futures_unlock(guards: Vec<lock_core::LockGuard>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_waiters_share_ten_looks_a_second() {
     let server = Server::start(&[]);
-    for url in both(&server) {
+    for url in both(&server).await {
         let (holder, waiter) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
         let mut cli = Cli::connect(&url).await;
         let mut held = Vec::new();
@@ -109,7 +114,7 @@ async fn idle_waiters_share_ten_looks_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_handed_to_another_process_within_8_ms_at_first() {
     let server = Server::start(&[]);
-    for url in both(&server) {
+    for url in both(&server).await {
         let (one, two) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
         let mut taken = Vec::new();
         for _ in 0..41 {

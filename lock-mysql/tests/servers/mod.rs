@@ -11,6 +11,8 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
@@ -183,13 +185,22 @@ pub(crate) async fn connect(url: &str) -> lock_core::Result<Arc<dyn LockProvider
     Ok(Arc::new(Engine::new(backend, EngineOptions::default())?))
 }
 
-/// Returns the servers that a test is to be run on: one of its own, and MySQL where there is one.
-pub(crate) fn both(own: &Server) -> Vec<String> {
-    let mysql = std::env::var("LOCK_TEST_MYSQL9_URL");
-    if mysql.is_err() {
-        eprintln!("not run on MySQL: LOCK_TEST_MYSQL9_URL names no server");
+/// Returns where a test is to be run: on a server of its own, and on MySQL where there is one, in a
+/// database of its own.
+pub(crate) async fn both(own: &Server) -> Vec<String> {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let mut urls = vec![own.url()];
+    match std::env::var("LOCK_TEST_MYSQL9_URL") {
+        Ok(url) => {
+            let number = LAST.fetch_add(1, Ordering::Relaxed);
+            let database = format!("locks_{}_{number}", std::process::id());
+            let mut cli = Cli::connect(&url).await;
+            cli.run(&format!("CREATE DATABASE {database}")).await.unwrap();
+            urls.push(url.replace("/locks", &format!("/{database}")));
+        }
+        Err(_) => eprintln!("not run on MySQL: LOCK_TEST_MYSQL9_URL names no server"),
     }
-    std::iter::once(own.url()).chain(mysql).collect()
+    urls
 }
 
 pub(crate) const fn ms(millis: u64) -> Duration {
