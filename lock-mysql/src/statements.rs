@@ -262,7 +262,8 @@ impl Statement {
     /// Returns the text for lists of `length`, and the length to fill them up to.
     pub(crate) fn text(&self, length: usize) -> (usize, Arc<str>) {
         let sized = self.sized.iter().find(|(size, _)| *size >= length);
-        let (size, text) = sized.or(self.sized.last()).expect("each statement has a length");
+        let (size, text) =
+            sized.or_else(|| self.sized.last()).expect("each statement has a length");
         (*size, text.clone())
     }
 }

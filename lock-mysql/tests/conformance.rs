@@ -29,16 +29,21 @@ use lock_mysql::DRIVER;
 
 use crate::servers::Cli;
 use crate::servers::Server;
+use crate::servers::without_found_rows;
 
 fn main() -> ExitCode {
     let fixture = |name, variable| -> Arc<dyn Fixture> {
-        Arc::new(Sql { name, variable, server: Mutex::default() })
+        let counts_changes = name.ends_with("changed-rows");
+        Arc::new(Sql { name, variable, counts_changes, server: Mutex::default() })
     };
     let mut fixtures = vec![fixture("mariadb", "LOCK_TEST_MYSQL_URL")];
     if env::var_os(MYSQL).is_some() {
         fixtures.push(fixture("mysql", MYSQL));
     } else {
         eprintln!("not run: the suite on MySQL, as {MYSQL} names no server");
+    }
+    if env::var_os("LOCK_TEST_FULL").is_some() {
+        fixtures.push(fixture("mariadb-changed-rows", "LOCK_TEST_MYSQL_CHANGED_ROWS_URL"));
     }
     conformance_tests::run(fixtures)
 }
@@ -51,6 +56,8 @@ struct Sql {
     name: &'static str,
     /// Names a server that is there already: somebody's, or that of the program that started us.
     variable: &'static str,
+    /// Whether the server is to count changed rows instead of matched ones.
+    counts_changes: bool,
     server: Mutex<Option<Server>>,
 }
 
@@ -80,7 +87,11 @@ impl Fixture for Sql {
     }
 
     async fn connect(&self, _namespace: &str) -> Result<SharedBackend> {
-        Self::open(&self.url()?).await
+        let url = self.url()?;
+        if self.counts_changes {
+            return Self::open(&without_found_rows(&url).await).await;
+        }
+        Self::open(&url).await
     }
 
     async fn proxied(&self, _namespace: &str) -> Result<(SharedBackend, Arc<dyn Link>)> {

@@ -17,6 +17,7 @@ use crate::servers::Server;
 use crate::servers::both;
 use crate::servers::connect;
 use crate::servers::ms;
+use crate::servers::without_found_rows;
 
 /// As the workflow runner's document prints them.
 const INDEXES: [&str; 2] = [
@@ -108,6 +109,20 @@ async fn all_modes_work(url: &str, key: &str, what: &str) {
         tokio::time::sleep(ms(1_100)).await;
         assert!(held.is_valid(), "{what}, {mode}: it is kept");
         held.unlock().await.unwrap();
+    }
+}
+
+/// The driver always asks for matched rows; another client of the same table may not.
+#[tokio::test]
+async fn it_makes_no_difference_whether_matched_or_changed_rows_are_counted() {
+    let server = Server::start(&[]);
+    for url in both(&server).await {
+        let through = without_found_rows(&url).await;
+        let mut other = Cli::connect(&through).await;
+        other.run("CREATE TABLE flag (a INT)").await.unwrap();
+        other.run("INSERT INTO flag VALUES (1)").await.unwrap();
+        assert_eq!(other.run("UPDATE flag SET a = 1").await.unwrap(), 0, "the flag is off");
+        all_modes_work(&through, "flag", "changed rows").await;
     }
 }
 
