@@ -32,7 +32,7 @@ use crate::servers::Server;
 use crate::servers::without_found_rows;
 
 fn main() -> ExitCode {
-    let fixture = |name, variable| -> Arc<dyn Fixture> {
+    let fixture = |name: &'static str, variable| -> Arc<dyn Fixture> {
         let counts_changes = name.ends_with("changed-rows");
         Arc::new(Sql { name, variable, counts_changes, server: Mutex::default() })
     };
