@@ -24,8 +24,9 @@ use crate::session::Session;
 use crate::session::Values;
 use crate::statements::BATCH;
 
-/// Renews and refreshes. Exclusive holds take one statement for each TTL; if some of them are not found, a
-/// look sorts them out. All other claims are kept in a transaction that holds their keys' rows.
+/// Renews and refreshes. Exclusive holds take one statement for each TTL; what is not found by that, and all
+/// claims in other modes, are looked at once. Places in line then take two statements more, and holders of
+/// the second table a transaction in which their keys' rows are locked.
 pub(crate) struct Keep {
     pub(crate) claims: Vec<Claim>,
     pub(crate) clock: Clock,
@@ -39,87 +40,154 @@ impl Step for Keep {
     async fn run(&self, session: &mut Session) -> Result<Vec<Kept>, Failure> {
         let mut kept = Vec::with_capacity(self.claims.len());
         for claims in self.claims.chunks(BATCH) {
-            kept.extend(self.keep(session, claims).await?);
+            let clock = &self.clock;
+            let mut batch = Batch { claims, kept: vec![None; claims.len()], clock };
+            batch.keep(session).await?;
+            kept.extend(batch.kept.into_iter().map(|kept| kept.unwrap_or(Kept::Gone)));
         }
         Ok(kept)
     }
 }
 
-impl Keep {
-    async fn keep(&self, session: &mut Session, claims: &[Claim]) -> Result<Vec<Kept>, Failure> {
-        let mut kept = vec![None; claims.len()];
-        for (ttl, group) in by_ttl(claims, |_, claim| claim.mode == Mode::Exclusive) {
-            self.renew(session, claims, &group, ttl, &mut kept).await?;
-        }
-        let others: Vec<usize> = (0..claims.len()).filter(|at| kept[*at].is_none()).collect();
-        if !others.is_empty() {
-            let wanted: Vec<Claim> = others.iter().map(|at| claims[*at].clone()).collect();
-            session.begin().await?;
-            let outcome = self.refresh(session, &wanted).await;
-            let outcome = session.end(outcome).await?;
-            for (at, outcome) in others.into_iter().zip(outcome) {
-                kept[at] = Some(outcome);
+/// Some claims that are being kept; `None` is not known yet.
+struct Batch<'a> {
+    claims: &'a [Claim],
+    kept: Vec<Option<Kept>>,
+    clock: &'a Clock,
+}
+
+impl<'a> Batch<'a> {
+    async fn keep(&mut self, session: &mut Session) -> Result<(), Failure> {
+        let exclusive = |at: &usize| self.claims[*at].mode == Mode::Exclusive;
+        for (ttl, group) in self.by_ttl((0..self.claims.len()).filter(exclusive)) {
+            let since = self.clock.now();
+            let (keys, tokens) = self.lists(&group);
+            let values =
+                Values { keys: &keys, tokens: &tokens, ttl: micros(ttl), ..Values::default() };
+            if session.execute(|sql| &sql.keep, &values).await?.rows == group.len() as u64 {
+                self.set(&group, renewed(since, ttl));
             }
         }
-        Ok(kept.into_iter().map(|kept| kept.unwrap_or(Kept::Gone)).collect())
-    }
-
-    /// Renews exclusive holds of one TTL, and leaves open what may stand in line instead.
-    async fn renew(
-        &self,
-        session: &mut Session,
-        claims: &[Claim],
-        group: &[usize],
-        ttl: Duration,
-        kept: &mut [Option<Kept>],
-    ) -> Result<(), Failure> {
-        let since = self.clock.now();
-        let wanted: Vec<Claim> = group.iter().map(|at| claims[*at].clone()).collect();
-        let (keys, tokens) = lists(wanted.iter());
-        let values = Values { keys: &keys, tokens: &tokens, ttl: micros(ttl), ..Values::default() };
-        let renewed = session.execute(|sql| &sql.keep, &values).await?.rows;
-        if renewed == group.len() as u64 {
-            group.iter().for_each(|at| kept[*at] = Some(renew(since, ttl)));
+        let open: Vec<usize> =
+            (0..self.claims.len()).filter(|at| self.kept[*at].is_none()).collect();
+        if open.is_empty() {
             return Ok(());
         }
+        let (places, holders) = self.sort_out(session, &open).await?;
+        self.keep_places(session, &places).await?;
+        if holders.is_empty() {
+            return Ok(());
+        }
+        session.begin().await?;
+        let outcome = self.keep_holders(session, &holders).await;
+        session.end(outcome).await
+    }
+
+    /// Looks at claims; returns those that stand in line, and those that hold beside others.
+    async fn sort_out(
+        &mut self,
+        session: &mut Session,
+        open: &[usize],
+    ) -> Result<(Vec<usize>, Vec<usize>), Failure> {
         let since = self.clock.now();
-        let scenes = scenes(session, &wanted).await?;
-        for (claim, at) in wanted.iter().zip(group) {
+        let scenes = scenes(session, &self.some(open)).await?;
+        let (mut places, mut holders) = (Vec::new(), Vec::new());
+        for &at in open {
+            let claim = &self.claims[at];
             let scene = scenes.get(claim.key.as_str()).and_then(|scene| scene.as_ref().ok());
-            kept[*at] = match scene.and_then(|scene| scene.standing(claim.token)) {
+            let standing = scene.and_then(|scene| scene.standing(claim.token).zip(Some(scene)));
+            self.kept[at] = Some(match standing {
+                None => Kept::Gone,
                 // What the look showed is promised, and no more.
-                Some((left, true)) => Some(renew(since, left.min(ttl))),
-                Some((_, false)) => None,
-                None => Some(Kept::Gone),
-            };
+                Some(((left, true), _)) if claim.mode == Mode::Exclusive => {
+                    renewed(since, left.min(claim.ttl))
+                }
+                Some(((_, true), _)) => {
+                    holders.push(at);
+                    Kept::Gone
+                }
+                Some(((_, false), scene)) => {
+                    places.push(at);
+                    Kept::Queued { ahead: scene.ahead(claim) }
+                }
+            });
+        }
+        Ok((places, holders))
+    }
+
+    async fn keep_places(
+        &mut self,
+        session: &mut Session,
+        places: &[usize],
+    ) -> Result<(), Failure> {
+        for (_, group) in self.by_ttl(places.iter().copied()) {
+            let ttl = micros(self.claims[group[0]].place_ttl());
+            let (keys, tokens) = self.lists(&group);
+            let values = Values { keys: &keys, tokens: &tokens, ttl, ..Values::default() };
+            let kept = session.execute(|sql| &sql.keep_places, &values).await?.rows;
+            session.execute(|sql| &sql.keep_lines, &values).await?;
+            if kept < group.len() as u64 {
+                // Some ended since the look; those that did not are refreshed.
+                let scenes = scenes(session, &self.some(&group)).await?;
+                let ended = |at: &usize| {
+                    let claim = &self.claims[*at];
+                    let scene = scenes.get(claim.key.as_str());
+                    !matches!(scene, Some(Ok(scene)) if scene.standing(claim.token).is_some())
+                };
+                let ended: Vec<usize> = group.iter().copied().filter(ended).collect();
+                self.set(&ended, Kept::Gone);
+            }
         }
         Ok(())
     }
 
-    /// Keeps claims of the second table, while their keys' rows are locked.
-    async fn refresh(&self, session: &mut Session, claims: &[Claim]) -> Result<Vec<Kept>, Failure> {
-        let (keys, _) = lists(claims.iter());
+    /// Keeps holders of the second table, while their keys' rows are locked.
+    async fn keep_holders(
+        &mut self,
+        session: &mut Session,
+        holders: &[usize],
+    ) -> Result<(), Failure> {
+        let (keys, _) = self.lists(holders);
         session.rows(|sql| &sql.lock_many, &Values { keys: &keys, ..Values::default() }).await?;
-        let scenes = scenes(session, claims).await?;
-        let standing = |claim: &Claim| {
-            let scene = scenes.get(claim.key.as_str()).and_then(|scene| scene.as_ref().ok())?;
-            scene.standing(claim.token).map(|(_, holds)| (scene, holds))
+        let scenes = scenes(session, &self.some(holders)).await?;
+        let holds = |at: &usize| {
+            let claim = &self.claims[*at];
+            let scene = scenes.get(claim.key.as_str()).and_then(|scene| scene.as_ref().ok());
+            scene.and_then(|scene| scene.standing(claim.token)).is_some_and(|(_, holds)| holds)
         };
-        let since = self.clock.now();
-        for (ttl, group) in by_ttl(claims, |_, claim| standing(claim).is_some()) {
-            let (keys, tokens) = lists(group.iter().map(|at| &claims[*at]));
-            let place = claims[group[0]].place_ttl();
-            let (ttl, place) = (micros(ttl), micros(place));
-            let values = Values { keys: &keys, tokens: &tokens, ttl, place, ..Values::default() };
+        let living: Vec<usize> = holders.iter().copied().filter(holds).collect();
+        for (ttl, group) in self.by_ttl(living.into_iter()) {
+            let since = self.clock.now();
+            let (keys, tokens) = self.lists(&group);
+            let values =
+                Values { keys: &keys, tokens: &tokens, ttl: micros(ttl), ..Values::default() };
             session.execute(|sql| &sql.keep_claims, &values).await?;
+            self.set(&group, renewed(since, ttl));
         }
-        leave(session, &keys).await?;
-        let kept = |claim: &Claim| match standing(claim) {
-            Some((_, true)) => renew(since, claim.ttl),
-            Some((scene, false)) => Kept::Queued { ahead: scene.ahead(claim) },
-            None => Kept::Gone,
+        leave(session, &keys).await
+    }
+
+    fn set(&mut self, group: &[usize], kept: Kept) {
+        group.iter().for_each(|at| self.kept[*at] = Some(kept));
+    }
+
+    fn some(&self, group: &[usize]) -> Vec<Claim> {
+        group.iter().map(|at| self.claims[*at].clone()).collect()
+    }
+
+    /// Groups claims by what is to be written.
+    fn by_ttl(&self, some: impl Iterator<Item = usize>) -> BTreeMap<Duration, Vec<usize>> {
+        let mut groups = BTreeMap::<_, Vec<_>>::new();
+        some.for_each(|at| groups.entry(self.claims[at].ttl).or_default().push(at));
+        groups
+    }
+
+    fn lists(&self, group: &[usize]) -> (Vec<&'a str>, Vec<String>) {
+        let pair = |at: &usize| {
+            let claim = &self.claims[*at];
+            (claim.key.as_str(), claim.token.to_string())
         };
-        Ok(claims.iter().map(kept).collect())
+        group.iter().map(pair).unzip()
     }
 }
 
@@ -158,22 +226,6 @@ async fn give_back(session: &mut Session, claim: &Claim) -> Result<Release, Fail
     Ok(if counted { Release::Released } else { Release::NotHeld })
 }
 
-fn renew(since: BootInstant, ttl: Duration) -> Kept {
+fn renewed(since: BootInstant, ttl: Duration) -> Kept {
     Kept::Renewed { lease: Lease { since, ttl } }
-}
-
-/// Groups the claims that `belongs` picks by what is to be written.
-fn by_ttl(
-    claims: &[Claim],
-    belongs: impl Fn(usize, &Claim) -> bool,
-) -> BTreeMap<Duration, Vec<usize>> {
-    let mut groups = BTreeMap::<_, Vec<_>>::new();
-    for (at, claim) in claims.iter().enumerate().filter(|(at, claim)| belongs(*at, claim)) {
-        groups.entry(claim.ttl).or_default().push(at);
-    }
-    groups
-}
-
-fn lists<'a>(claims: impl Iterator<Item = &'a Claim>) -> (Vec<&'a str>, Vec<String>) {
-    claims.map(|claim| (claim.key.as_str(), claim.token.to_string())).unzip()
 }

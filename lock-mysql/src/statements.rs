@@ -96,12 +96,22 @@ ON DUPLICATE KEY UPDATE
                      THEN `{table}_claims`.acquired_at ELSE NOW(6) END,
   owner = :owner, fence = :fence, expires_at = NOW(6) + INTERVAL :ttl MICROSECOND";
 
-/// Renews leases and refreshes places in the second table. That they still count is known: their keys' rows
-/// have been locked since they were looked at.
+/// Renews leases in the second table. That they still count is known: their keys' rows have been locked since
+/// they were looked at.
 const KEEP_CLAIMS: &str = "\
-UPDATE `{table}_claims`
-SET expires_at = NOW(6) + INTERVAL CASE WHEN fence IS NULL THEN :place ELSE :ttl END MICROSECOND
+UPDATE `{table}_claims` SET expires_at = NOW(6) + INTERVAL :ttl MICROSECOND
 WHERE lock_key IN (:keys) AND token IN (:tokens)";
+
+/// Refreshes places in line that have not ended.
+const KEEP_PLACES: &str = "\
+UPDATE `{table}_claims` SET expires_at = NOW(6) + INTERVAL :ttl MICROSECOND
+WHERE lock_key IN (:keys) AND token IN (:tokens) AND fence IS NULL AND expires_at > NOW(6)";
+
+/// Says that some keys have a line for a while yet. Said in vain, it makes attempts take the longer way.
+const KEEP_LINES: &str = "\
+UPDATE `{table}`
+SET line_until = GREATEST(COALESCE(line_until, NOW(6)), NOW(6) + INTERVAL :ttl MICROSECOND)
+WHERE lock_key IN (:keys)";
 
 /// Takes one claim out of the second table.
 const DROP_CLAIM: &str = "DELETE FROM `{table}_claims` WHERE lock_key = :key AND token = :token";
@@ -195,7 +205,6 @@ pub(crate) enum Ask {
     Owner,
     Mode,
     Ttl,
-    Place,
     Floor,
     Fence,
     First,
@@ -214,7 +223,6 @@ impl Ask {
             "owner" => Self::Owner,
             "mode" => Self::Mode,
             "ttl" => Self::Ttl,
-            "place" => Self::Place,
             "floor" => Self::Floor,
             "fence" => Self::Fence,
             "first" => Self::First,
@@ -294,6 +302,8 @@ pub(crate) struct Statements {
     pub(crate) raise: Statement,
     pub(crate) claim: Statement,
     pub(crate) keep_claims: Statement,
+    pub(crate) keep_places: Statement,
+    pub(crate) keep_lines: Statement,
     pub(crate) drop_claim: Statement,
     pub(crate) bury: Statement,
     pub(crate) bury_holders: Statement,
@@ -323,6 +333,8 @@ impl Statements {
             raise: write(RAISE),
             claim: write(CLAIM),
             keep_claims: write(KEEP_CLAIMS),
+            keep_places: write(KEEP_PLACES),
+            keep_lines: write(KEEP_LINES),
             drop_claim: write(DROP_CLAIM),
             bury: write(BURY),
             bury_holders: write(BURY_HOLDERS),
