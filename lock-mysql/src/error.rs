@@ -66,13 +66,19 @@ pub(crate) fn classify(failure: sqlx::Error, during: During) -> Failure {
             let why = "the table has a value that this library did not write";
             Error::new(ErrorKind::Corrupt, why).with_source(failure).into()
         }
-        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => {
-            let why = format!("no encrypted connection could be made: {failure}");
-            let error = Error::new(ErrorKind::Config, why).with_source(failure);
-            Failure { error, remedy: Remedy::Close }
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => unencrypted(failure),
+        // So a certificate that is not trusted comes.
+        sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
+            unencrypted(failure)
         }
         _ => silent(during, failure),
     }
+}
+
+fn unencrypted(failure: sqlx::Error) -> Failure {
+    let why = format!("no encrypted connection could be made: {failure}");
+    let error = Error::new(ErrorKind::Config, why).with_source(failure);
+    Failure { error, remedy: Remedy::Close }
 }
 
 /// There was no answer, or none that makes sense.
