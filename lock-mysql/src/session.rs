@@ -122,18 +122,25 @@ impl Session {
         done.map(drop).map_err(|failure| classify(failure, During::Write))
     }
 
+    /// Begins a transaction. If this process freezes within it, or is cut off, the server ends it soon:
+    /// it keeps the row of a key locked.
     pub(crate) async fn begin(&mut self) -> Result<(), Failure> {
-        let begun = self.connection.execute("START TRANSACTION").await;
+        let begin = "SET SESSION wait_timeout = 5; START TRANSACTION";
+        let begun = self.connection.execute(begin).await;
         begun.map(drop).map_err(|failure| classify(failure, During::Look))
     }
 
     /// Commits what went well and undoes the rest. What cannot be undone ends with its connection.
     pub(crate) async fn end<T>(&mut self, outcome: Result<T, Failure>) -> Result<T, Failure> {
         let failure = match outcome {
-            Ok(done) => return self.command("COMMIT").await.map(|()| done),
+            Ok(done) => {
+                let commit = "COMMIT; SET SESSION wait_timeout = DEFAULT";
+                return self.command(commit).await.map(|()| done);
+            }
             Err(failure) => failure,
         };
-        if failure.remedy != Remedy::Close && self.command("ROLLBACK").await.is_err() {
+        let undo = "ROLLBACK; SET SESSION wait_timeout = DEFAULT";
+        if failure.remedy != Remedy::Close && self.command(undo).await.is_err() {
             return Err(Failure { remedy: Remedy::Close, ..failure });
         }
         Err(failure)

@@ -28,7 +28,9 @@ async fn heard(cli: &mut Cli, work: impl Future<Output = ()>) -> Vec<String> {
     let ask = "SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log \
                WHERE thread_id <> CONNECTION_ID() AND thread_id IN \
                (SELECT id FROM information_schema.processlist WHERE db = DATABASE()) AND command_type IN ('Query', 'Execute', 'Ping') \
-               AND argument LIKE '%distributed_locks%' ORDER BY event_time";
+               AND (argument LIKE '%distributed_locks%' OR argument LIKE '%TRANSACTION%' \
+               OR argument LIKE '%wait_timeout%') AND argument NOT LIKE '%sql_mode%' \
+               AND argument NOT LIKE '%ISOLATION%' AND argument NOT LIKE '%read_only%' ORDER BY event_time";
     cli.rows(ask).await.into_iter().map(|mut row| row.swap_remove(0)).collect()
 }
 
@@ -51,6 +53,35 @@ async fn a_free_key_costs_one_statement_to_lock_and_one_to_unlock() {
             heard[0].starts_with("INSERT INTO") && heard[1].starts_with("UPDATE"),
             "{heard:#?}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_freezes_in_a_transaction_locks_a_row_for_seconds_only() {
+    let server = Server::start(&[]);
+    for url in both(&server).await {
+        let (locks, mut cli) = (connect(&url).await.unwrap(), Cli::connect(&url).await);
+        let heard = heard(&mut cli, async {
+            let shared = LockOptions::new().mode("shared".parse().unwrap());
+            locks.lock("freeze", &shared).await.unwrap().unlock().await.unwrap();
+        });
+        let heard = heard.await;
+        let count = |text: &str| heard.iter().filter(|it| it.contains(text)).count();
+        assert_eq!(count("START TRANSACTION"), 2, "{url}: {heard:#?}");
+        assert_eq!(count("wait_timeout = 5"), 2, "{url}: each is limited");
+        assert_eq!(count("wait_timeout = DEFAULT"), 2, "{url}: and nothing else");
+        // As a session does, and then says nothing more.
+        let mut frozen = Cli::connect(&url).await;
+        frozen.run("SET SESSION wait_timeout = 5; START TRANSACTION").await.unwrap();
+        frozen
+            .run("SELECT * FROM distributed_locks WHERE lock_key = 'freeze' FOR UPDATE")
+            .await
+            .unwrap();
+        let start = Instant::now();
+        let wait = LockOptions::new().wait(Duration::from_secs(60));
+        locks.lock("freeze", &wait).await.unwrap().unlock().await.unwrap();
+        let taken = start.elapsed();
+        assert!(taken > ms(3_000) && taken < ms(20_000), "{url}: {taken:?}");
     }
 }
 
