@@ -141,6 +141,7 @@ fn install(folder: &Path) {
     let mut install = Command::new("mariadb-install-db");
     install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
     install.arg(format!("--datadir={}", folder.join("data").display()));
+    install.arg(format!("--tmpdir={}", folder.display()));
     let done = as_its_user(&mut install, folder).stdout(Stdio::null()).output();
     let done = done.unwrap_or_else(|failure| panic!("mariadb-install-db: {failure}"));
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -152,6 +153,8 @@ fn spawn(arguments: &[String], folder: &Path) -> Child {
     server.arg("--no-defaults").arg(format!("--datadir={}", folder.join("data").display()));
     server.arg(format!("--socket={}", folder.join("sock").display()));
     server.arg(format!("--pid-file={}", folder.join("pid").display()));
+    // A server that starts clears away what others have in a folder that they share.
+    server.arg(format!("--tmpdir={}", folder.display()));
     // Small, and no slower than the disk has to make it: what the server has written outlives its end.
     server.args(["--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=2"]);
     let server = as_its_user(&mut server, folder).args(arguments).current_dir(folder);
