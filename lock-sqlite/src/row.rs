@@ -9,6 +9,8 @@ use lock_core::Fence;
 use lock_core::Holder;
 use lock_core::Mode;
 use lock_core::Result;
+use lock_core::Stake;
+use lock_core::Standing;
 use lock_core::Token;
 
 use crate::boot::Moment;
@@ -28,23 +30,6 @@ pub(crate) struct Row {
     pub(crate) written_at: i64,
     /// Orders the line; zero of a row of the table of locks.
     pub(crate) place: i64,
-}
-
-/// A claim that counts: it holds, or stands in line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stake {
-    pub(crate) token: Token,
-    pub(crate) mode: Mode,
-    /// Until its lease or its place ends.
-    pub(crate) left: Duration,
-    pub(crate) standing: Standing,
-}
-
-/// What a claim that counts does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Holds { fence: Fence, shown: Holder },
-    Waits { place: i64 },
 }
 
 impl Row {
@@ -104,7 +89,7 @@ impl Row {
             .expiring_in(left)
     }
 
-    fn checked_fence(&self) -> Result<Option<Fence>> {
+    pub(crate) fn checked_fence(&self) -> Result<Option<Fence>> {
         let Some(stored) = self.fence else { return Ok(None) };
         let fence = u64::try_from(stored).ok().and_then(|fence| Fence::new(fence).ok());
         fence.map(Some).ok_or_else(|| self.corrupt("fence", stored))

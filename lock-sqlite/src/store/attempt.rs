@@ -6,13 +6,13 @@ use lock_core::Fence;
 use lock_core::Lease;
 use lock_core::Mode;
 use lock_core::Result;
+use lock_core::Scene;
+use lock_core::Verdict;
 use rusqlite::params;
 
 use super::Store;
 use crate::boot::Moment;
-use crate::scene::Scene;
-use crate::scene::Verdict;
-use crate::scene::no_higher_fence;
+use crate::scene::Seen;
 use crate::scene::stored;
 
 /// An attempt on its way.
@@ -34,7 +34,7 @@ impl Store {
                 return Ok(Attempt::Acquired { fence, lease });
             }
         }
-        if let Verdict::Refuse { answer, stands: false } = self.scene(&this)?.judge(claim)? {
+        if let Verdict::Refuse { answer, stands: false } = self.see(&this)?.scene.judge(claim)? {
             return Ok(answer);
         }
         self.atomically(|| self.settle(&this))
@@ -42,9 +42,9 @@ impl Store {
 
     /// Decides by what the key is like inside the transaction.
     fn settle(&self, this: &Try<'_>) -> Result<Attempt> {
-        let scene = self.scene(this)?;
+        let Seen { scene, has_dead } = self.see(this)?;
         let verdict = scene.judge(this.claim)?;
-        if scene.has_dead {
+        if has_dead {
             let (at, key) = (&this.at, this.claim.key.as_str());
             self.execute(&self.sql.bury, params![at.boot, at.now, at.booted, key])?;
         }
@@ -63,14 +63,14 @@ impl Store {
 
     fn grant(&self, this: &Try<'_>, scene: &Scene, from_line: bool) -> Result<Fence> {
         let claim = this.claim;
-        let floor = scene.floor(claim)?;
+        let floor = stored(scene.floor(claim)?);
         if claim.mode == Mode::Exclusive {
             self.execute(
                 &self.sql.drop_claim,
                 params![claim.key.as_str(), claim.token.to_string()],
             )?;
             let fence = self.take(&self.sql.take, this, floor)?;
-            return fence.ok_or_else(|| no_higher_fence(&claim.key));
+            return fence.ok_or_else(|| Scene::no_higher_fence(&claim.key));
         }
         let fence = self.draw(this, floor)?;
         self.write_claim(this, Some(fence))?;
@@ -87,7 +87,7 @@ impl Store {
         let floor = claim.fence_floor.unwrap_or(fence);
         if claim.mode == Mode::Exclusive {
             let fence = self.take(&self.sql.take, this, stored(floor))?;
-            return fence.ok_or_else(|| no_higher_fence(&claim.key));
+            return fence.ok_or_else(|| Scene::no_higher_fence(&claim.key));
         }
         let fence = fence.max(floor);
         self.execute(&self.sql.raise, params![claim.key.as_str(), stored(fence)])?;
@@ -117,7 +117,7 @@ impl Store {
         let (key, mode) = (claim.key.as_str(), claim.mode.to_string());
         let values = params![at.boot, at.now, at.booted, key, claim.owner.as_str(), mode, floor];
         let fence = self.query(&self.sql.draw, values, |row| row.get(0))?;
-        fence.map_or_else(|| Err(no_higher_fence(&claim.key)), read_fence)
+        fence.map_or_else(|| Err(Scene::no_higher_fence(&claim.key)), read_fence)
     }
 
     /// Writes the claim to the second table: as a holder, or without a fence as one in line.
@@ -131,8 +131,8 @@ impl Store {
         self.execute(&self.sql.claim, values).map(drop)
     }
 
-    fn scene(&self, this: &Try<'_>) -> Result<Scene> {
-        Scene::of(&self.look(std::slice::from_ref(&this.claim.key))?, &this.at)
+    fn see(&self, this: &Try<'_>) -> Result<Seen> {
+        Seen::of(&self.look(std::slice::from_ref(&this.claim.key))?, &this.at)
     }
 }
 

@@ -11,13 +11,14 @@ use lock_core::LockKey;
 use lock_core::Page;
 use lock_core::Peek;
 use lock_core::Result;
+use lock_core::Scene;
 use rusqlite::params;
 use rusqlite::types::Value;
 
 use super::Store;
 use crate::boot::Moment;
 use crate::row::Row;
-use crate::scene::Scene;
+use crate::scene::Seen;
 
 impl Store {
     /// Tells each of the waiters whether an attempt would be served. One whose key makes no sense is
@@ -34,7 +35,7 @@ impl Store {
 
     pub(crate) fn inspect(&self, key: &LockKey) -> Result<KeyState> {
         let rows = self.look(std::slice::from_ref(key))?;
-        Ok(Scene::of(&rows, &self.boot.moment())?.state(key.as_str()))
+        Ok(Seen::of(&rows, &self.boot.moment())?.scene.state(key.as_str()))
     }
 
     pub(crate) fn list(&self, prefix: &str, after: Option<&Cursor>, limit: usize) -> Result<Page> {
@@ -46,8 +47,9 @@ impl Store {
         let values = params![at.boot, at.now, at.booted, prefix, after, end, keys];
         let rows = self.rows(&self.sql.list, values)?;
         let by_key = by_key(&rows);
-        let state =
-            |(key, rows): (&&str, &Vec<&Row>)| Ok(Scene::of(rows.iter().copied(), &at)?.state(key));
+        let state = |(key, rows): (&&str, &Vec<&Row>)| {
+            Ok(Seen::of(rows.iter().copied(), &at)?.scene.state(key))
+        };
         let items = by_key.iter().take(limit).map(state).collect::<Result<Vec<_>>>()?;
         let more = (by_key.len() > limit).then(|| items.last().map(|last| last.key.clone()));
         Ok(Page { items, next: more.flatten().map(Cursor) })
@@ -60,7 +62,9 @@ impl Store {
         at: &Moment,
     ) -> Result<HashMap<String, Result<Scene>>> {
         let rows = self.look(keys)?;
-        let scene = |(key, rows): (&str, Vec<&Row>)| (key.to_owned(), Scene::of(rows, at));
+        let scene = |(key, rows): (&str, Vec<&Row>)| {
+            (key.to_owned(), Seen::of(rows, at).map(|seen| seen.scene))
+        };
         Ok(by_key(&rows).into_iter().map(scene).collect())
     }
 

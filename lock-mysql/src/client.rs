@@ -1,0 +1,236 @@
+//! The connections: a few, made when they are needed, and shared by all calls.
+//!
+//! Each step has a connection of its own while it runs, and runs to its end also when its caller goes away,
+//! so that no connection is ever left with half an answer. sqlx's own pool would ask each connection whether
+//! it is well whenever it comes back, which costs a round trip.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use lock_core::BootInstant;
+use lock_core::Clock;
+use lock_core::Error;
+use lock_core::ErrorKind;
+use lock_core::Result;
+use lock_core::Token;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+use crate::abandoned::Abandoned;
+use crate::abandoned::Attended;
+use crate::config::Config;
+use crate::error::Failure;
+use crate::error::Remedy;
+use crate::schema;
+use crate::server::Facts;
+use crate::session::Session;
+use crate::statements::Statements;
+
+/// How many connections anything may use.
+const SHARED: usize = 3;
+
+/// How many more are kept for renewals and releases, which must not wait for attempts that hang.
+const RESERVED: usize = 1;
+
+/// How often a step is done once more because the server undid it in favour of another one. The server
+/// picks its victims by what they have done, so one that comes back at once gets through.
+const REPEATS: usize = 8;
+
+/// How often a step is done once more after it waited a second for a row in vain: the row of a key that many
+/// want is seldom free.
+const WAITS: usize = 2;
+
+/// Which connections a step may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Shared,
+    /// The reserved one as well.
+    Any,
+}
+
+/// A piece of work on one connection, that can be done once more from its beginning.
+pub(crate) trait Step: Send + Sync + 'static {
+    type Output: Send + 'static;
+
+    const LANE: Lane = Lane::Shared;
+
+    /// Returns whose release has to come after this step.
+    fn token(&self) -> Option<Token> {
+        None
+    }
+
+    fn run(
+        &self,
+        session: &mut Session,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+}
+
+/// A client of one server. Cloning shares its connections.
+#[derive(Clone)]
+pub(crate) struct Client(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    sql: Arc<Statements>,
+    clock: Clock,
+    /// Where connections live: a caller's runtime may end before its provider does.
+    runtime: Handle,
+    shared: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
+    idle: Mutex<Vec<Idle>>,
+    abandoned: Arc<Abandoned>,
+}
+
+struct Idle {
+    session: Session,
+    since: BootInstant,
+}
+
+impl Client {
+    /// Connects, and makes sure that the tables are there and ours.
+    pub(crate) async fn open(config: Config) -> Result<Self> {
+        let client = Self(Arc::new(Inner {
+            sql: Arc::new(Statements::new(&config.table)),
+            config,
+            clock: Clock::system(),
+            runtime: Handle::current(),
+            shared: Arc::new(Semaphore::new(SHARED)),
+            reserved: Arc::new(Semaphore::new(RESERVED)),
+            idle: Mutex::default(),
+            abandoned: Arc::default(),
+        }));
+        let Config { table, any_cluster, .. } = &client.0.config;
+        client.run(Prepare { table: table.clone(), any_cluster: *any_cluster }).await?;
+        Ok(client)
+    }
+
+    pub(crate) fn now(&self) -> BootInstant {
+        self.0.clock.now()
+    }
+
+    /// Completes when no step of `token` is under way that nobody waits for.
+    pub(crate) async fn settled(&self, token: Token) {
+        self.0.abandoned.settled(token).await;
+    }
+
+    /// Does a piece of work. Dropped before a connection is there, nothing is done; later, it goes on.
+    pub(crate) async fn run<S: Step>(&self, step: S) -> Result<S::Output> {
+        let permit = self.permit(S::LANE).await?;
+        let session = self.session().await?;
+        let (client, token) = (self.clone(), step.token());
+        let work = async move {
+            let outcome = client.carry_out(session, &step).await;
+            drop(permit);
+            outcome
+        };
+        Attended::new(work, token, &self.0.abandoned, &self.0.runtime).await
+    }
+
+    /// Closes all connections; what is under way ends first.
+    pub(crate) async fn close(&self) {
+        let all = u32::try_from(SHARED).unwrap_or(u32::MAX);
+        let _all = self.0.shared.acquire_many(all).await;
+        let idle = std::mem::take(&mut *self.lock());
+        for idle in idle {
+            idle.session.close().await;
+        }
+    }
+
+    async fn permit(&self, lane: Lane) -> Result<OwnedSemaphorePermit> {
+        let shared = self.0.shared.clone().acquire_owned();
+        let permit = match lane {
+            Lane::Shared => shared.await,
+            Lane::Any => tokio::select! {
+                biased;
+                permit = shared => permit,
+                permit = self.0.reserved.clone().acquire_owned() => permit,
+            },
+        };
+        permit.map_err(|_| ended())
+    }
+
+    /// Returns an idle connection that the server has not closed yet, or makes one.
+    async fn session(&self) -> Result<Session> {
+        let now = self.now();
+        let idle = loop {
+            let idle = self.lock().pop();
+            let fit = |idle: &Idle| now.saturating_since(idle.since) < idle.session.idle_limit;
+            match idle {
+                Some(idle) if !fit(&idle) => {}
+                idle => break idle,
+            }
+        };
+        if let Some(idle) = idle {
+            return Ok(idle.session);
+        }
+        let inner = self.0.clone();
+        let made = AbortOnDrop(self.0.runtime.spawn(async move {
+            let Config { options, any_cluster, .. } = &inner.config;
+            Session::open(options, inner.sql.clone(), *any_cluster).await
+        }));
+        made.join().await.map_err(|failure| failure.error)
+    }
+
+    async fn carry_out<S: Step>(&self, mut session: Session, step: &S) -> Result<S::Output> {
+        let (mut repeats, mut waits) = (REPEATS, WAITS);
+        loop {
+            match step.run(&mut session).await {
+                Err(failure) if failure.remedy == Remedy::Repeat && repeats > 0 => repeats -= 1,
+                Err(failure) if failure.remedy == Remedy::Wait && waits > 0 => waits -= 1,
+                Err(failure) if failure.remedy == Remedy::Close => {
+                    // What broke this one has most likely broken the others.
+                    let idle = std::mem::take(&mut *self.lock());
+                    drop(idle);
+                    return Err(failure.error);
+                }
+                outcome => {
+                    let since = self.now();
+                    self.lock().push(Idle { session, since });
+                    return outcome.map_err(|failure| failure.error);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Makes sure that the server will do and that the tables are ours.
+struct Prepare {
+    table: String,
+    any_cluster: bool,
+}
+
+impl Step for Prepare {
+    type Output = ();
+
+    async fn run(&self, session: &mut Session) -> Result<(), Failure> {
+        session.check(Facts::ASK, self.any_cluster).await?;
+        schema::ensure(session, &self.table).await
+    }
+}
+
+/// A connection that is being made; nobody needs it when its caller has gone.
+struct AbortOnDrop(tokio::task::JoinHandle<Result<Session, Failure>>);
+
+impl AbortOnDrop {
+    async fn join(mut self) -> Result<Session, Failure> {
+        (&mut self.0).await.unwrap_or_else(|_| Err(ended().into()))
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Unavailable, "the runtime that the connections live on has ended")
+}
