@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::Engine;
@@ -76,6 +77,11 @@ pub trait Fixture: Send + Sync + 'static {
     /// Not so with a store of several parts, of which two who try at once may each get some.
     fn refuses_only_held(&self) -> bool {
         true
+    }
+
+    /// How late replies may be before a client takes its connection for dead and makes another.
+    fn longest_silence(&self) -> Duration {
+        Duration::MAX
     }
 
     /// Starts the store, or checks that it is there; once, before all cases.
