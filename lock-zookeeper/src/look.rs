@@ -64,9 +64,15 @@ impl Client {
     pub(crate) async fn line(&self, session: &Session, key: &LockKey) -> Result<Line> {
         let path = names::path_of(key);
         // Asked for one after the other, answered in that order.
-        let (fresh, listed) = (session.zk().sync("/"), session.zk().list_children(&path));
+        let (fresh, listed) = (session.zk().sync("/"), session.zk().get_children(&path));
         fresh.await.map_err(classify)?;
-        lined_up(listed.await)
+        match listed.await {
+            // One that ends with a session has no children: somebody stored it where a key should be.
+            Ok((_, stat)) if stat.ephemeral_owner != 0 => {
+                Err(classify(ZkError::NoChildrenForEphemerals))
+            }
+            listed => lined_up(listed.map(|(children, _)| children)),
+        }
     }
 
     /// Describes one key.
@@ -128,8 +134,8 @@ impl Client {
                 Some(_) => Kept::Renewed { lease },
                 None => Kept::Gone,
             },
-            Ok(Some(place)) => match lines[&names::path_of(&claim.key)].place_of(&place.name) {
-                Some(ahead) => Kept::Queued { ahead: ahead as u64 },
+            Ok(Some(place)) => match before(&lines[&names::path_of(&claim.key)], claim, place) {
+                Some(ahead) => Kept::Queued { ahead },
                 None => Kept::Gone,
             },
         };
@@ -143,6 +149,12 @@ impl Client {
         let placed = mine.placed().filter(|it| it.fate.id() == session.fate().id() && !it.doomed);
         Ok(placed.cloned())
     }
+}
+
+/// Returns how many stand before a claim that waits; none if it is its turn.
+fn before(line: &Line, claim: &Claim, place: &Placed) -> Option<u64> {
+    let ahead = line.place_of(&place.name)?;
+    Some(if line.blockers(ahead, claim.mode).is_empty() { 0 } else { ahead as u64 })
 }
 
 /// A call is about the claim: what comes of it is not known yet.

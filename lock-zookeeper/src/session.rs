@@ -125,8 +125,10 @@ impl Session {
     }
 
     /// Deletes a node, and does not give up before that is certain: while there is no connection the
-    /// request waits for the next. Returns whether there was one.
+    /// request waits for the next. Returns whether there was one, also if an earlier try has found it
+    /// whose answer was lost.
     pub(crate) async fn delete(&self, path: &str) -> Result<bool> {
+        let mut unsure = false;
         loop {
             let sent = self.now();
             let failure = match self.zk.delete(path, None).await {
@@ -136,10 +138,10 @@ impl Session {
             match failure {
                 None | Some(ZkError::NoNode) => {
                     self.touched(sent);
-                    return Ok(failure.is_none());
+                    return Ok(failure.is_none() || unsure);
                 }
                 Some(failure) => match verdict(&failure) {
-                    Verdict::Unknown => {}
+                    Verdict::Unknown => unsure = true,
                     Verdict::SessionOver => {
                         self.fate.is_over().await;
                         return Ok(false);
