@@ -79,11 +79,8 @@ impl Client {
     /// Returns the session if there is one that can be used.
     pub(crate) fn usable(&self) -> Option<Arc<Session>> {
         let mut live = self.live();
-        let over = live.take_if(|session| session.is_terminated());
-        let usable = live.clone();
-        drop(live);
-        drop(over);
-        usable
+        drop(live.take_if(|session| session.is_terminated()));
+        live.clone()
     }
 
     /// How long the servers of the first session wait for a sign of life.

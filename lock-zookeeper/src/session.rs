@@ -131,10 +131,7 @@ impl Session {
         let mut unsure = false;
         loop {
             let sent = self.now();
-            let failure = match self.zk.delete(path, None).await {
-                Ok(()) => None,
-                Err(failure) => Some(failure),
-            };
+            let failure = self.zk.delete(path, None).await.err();
             match failure {
                 None | Some(ZkError::NoNode) => {
                     self.touched(sent);

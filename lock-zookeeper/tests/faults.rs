@@ -75,7 +75,12 @@ impl Workers {
         for pair in holds.windows(2) {
             let overlap = pair[0].to.saturating_sub(pair[1].from);
             assert_eq!(overlap, 0, "two held together for {overlap} ns");
-            assert!(pair[0].fence < pair[1].fence, "fence {} after {}", pair[1].fence, pair[0].fence);
+            assert!(
+                pair[0].fence < pair[1].fence,
+                "fence {} after {}",
+                pair[1].fence,
+                pair[0].fence
+            );
         }
         println!("{} holds", holds.len());
     }
