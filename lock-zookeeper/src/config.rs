@@ -98,10 +98,12 @@ impl fmt::Debug for Config {
 }
 
 fn hosts(url: &ConnectUrl) -> Result<String> {
+    // In the driver's notation, each server says for itself whether it is encrypted.
+    let scheme = if url.flag("tls")?.unwrap_or(false) { "tcp+tls://" } else { "" };
     let address = |host: &lock_core::Host| {
         let name = &host.name;
         let name = if name.contains(':') { format!("[{name}]") } else { name.clone() };
-        format!("{name}:{}", host.port.unwrap_or(PORT))
+        format!("{scheme}{name}:{}", host.port.unwrap_or(PORT))
     };
     let hosts: Vec<_> = url.hosts().iter().map(address).collect();
     if hosts.is_empty() {
@@ -183,12 +185,10 @@ fn tls(
     let Some(ca) = ca else {
         return Err(config("tls=true needs tls_ca, the file of trusted certificates".into()));
     };
-    let ca = zookeeper_client::TlsCa::from_pem(&ca).map_err(unfit)?;
-    let options = zookeeper_client::TlsOptions::new().with_ca(ca);
+    let options = zookeeper_client::TlsOptions::new().with_pem_ca(&ca).map_err(unfit)?;
     let options = match (certificate, key) {
         (Some(certificate), Some(key)) => {
-            let identity = zookeeper_client::TlsIdentity::from_pem(&certificate, &key);
-            options.with_identity(identity.map_err(unfit)?)
+            options.with_pem_identity(&certificate, &key).map_err(unfit)?
         }
         (None, None) => options,
         _ => return Err(config("tls_cert and tls_key go together".into())),
