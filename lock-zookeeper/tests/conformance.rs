@@ -109,8 +109,7 @@ impl Fixture for Zookeeper {
     }
 
     fn longest_silence(&self) -> Duration {
-        // The driver leaves a server that is silent for a third of the session's timeout, and the first
-        // lock of a key takes three round trips.
+        // The driver leaves a server that is silent for a third of the session's timeout.
         Duration::from_millis(200)
     }
 
