@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lock_core::Engine;
@@ -84,6 +85,11 @@ pub trait Fixture: Send + Sync + 'static {
     /// drawn a higher one. It may never be lower.
     fn repeats_fences(&self) -> bool {
         true
+    }
+
+    /// How late replies may be before a client takes its connection for dead and makes another.
+    fn longest_silence(&self) -> Duration {
+        Duration::MAX
     }
 
     /// Starts the store, or checks that it is there; once, before all cases.

@@ -1,0 +1,202 @@
+//! One session, and what is known about its end.
+//!
+//! The servers end a session when they have not heard of it for its timeout, and only they know when
+//! that was. This side therefore believes in it for less: from when the last request was sent that a
+//! quorum has answered, less a margin. A read would not do, for a server that was cut off from the others
+//! goes on answering reads, pings and `sync` for a while. Nothing of a session outlives it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lock_core::BootInstant;
+use lock_core::Clock;
+use lock_core::Lease;
+use lock_core::Result;
+use tokio::sync::watch;
+use zookeeper_client::Client as Zk;
+use zookeeper_client::Error as ZkError;
+use zookeeper_client::MultiWriteError;
+use zookeeper_client::SessionInfo;
+use zookeeper_client::SessionState;
+use zookeeper_client::StateWatcher;
+
+use crate::config::Config;
+use crate::error::Verdict;
+use crate::error::classify;
+use crate::error::verdict;
+
+/// A session that is used.
+#[derive(Debug)]
+pub(crate) struct Session {
+    zk: Zk,
+    fate: Arc<Fate>,
+    clock: Clock,
+    /// When the last request that a quorum has answered was sent, in nanoseconds of the clock.
+    since: AtomicU64,
+}
+
+/// Whether the servers have ended a session; outlives its use.
+#[derive(Debug)]
+pub(crate) struct Fate {
+    id: i64,
+    over: watch::Sender<bool>,
+}
+
+impl Session {
+    /// Takes over a session that was asked for at `since`.
+    pub(crate) fn new(config: Arc<Config>, zk: Zk, since: BootInstant) -> Self {
+        let fate = Arc::new(Fate { id: zk.session_id().0, over: watch::Sender::new(false) });
+        let following = follow(config, zk.session().clone(), zk.state_watcher());
+        let told = fate.clone();
+        tokio::spawn(async move {
+            following.await;
+            told.over.send_replace(true);
+        });
+        let since = AtomicU64::new(since.as_nanos());
+        Self { zk, fate, clock: Clock::system(), since }
+    }
+
+    pub(crate) fn zk(&self) -> &Zk {
+        &self.zk
+    }
+
+    pub(crate) fn fate(&self) -> &Arc<Fate> {
+        &self.fate
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.zk.session_timeout()
+    }
+
+    pub(crate) fn now(&self) -> BootInstant {
+        self.clock.now()
+    }
+
+    /// Whether nothing more can be asked in it.
+    pub(crate) fn is_terminated(&self) -> bool {
+        self.zk.state().is_terminated()
+    }
+
+    /// Returns the lease that all locks of the session have.
+    pub(crate) fn lease(&self) -> Lease {
+        let since = BootInstant::from_nanos(self.since.load(Ordering::Acquire));
+        Lease { since, ttl: self.timeout() }
+    }
+
+    /// Notes that a quorum has carried out what was sent at `sent`.
+    pub(crate) fn touched(&self, sent: BootInstant) {
+        self.since.fetch_max(sent.as_nanos(), Ordering::AcqRel);
+    }
+
+    /// Lets a quorum confirm the session, with a write that changes nothing. What is read after it in
+    /// the same session is at least as new.
+    pub(crate) fn confirm(&self) -> impl Future<Output = Result<()>> + Send + '_ {
+        let sent = self.now();
+        let mut writer = self.zk.new_multi_writer();
+        // Sent now, answered later: what is asked next comes after it.
+        let answer = writer.add_check_version("/", -1).map(|()| writer.commit());
+        async move {
+            let outcome = match answer.map_err(classify)?.await {
+                Ok(_) => Ok(()),
+                Err(MultiWriteError::RequestFailed { source }) => Err(source),
+                // A refusal is carried out by a quorum like any other write.
+                Err(MultiWriteError::OperationFailed { .. }) => Ok(()),
+            };
+            outcome.map_err(classify)?;
+            self.touched(sent);
+            Ok(())
+        }
+    }
+
+    /// Makes the reads that follow show at least what is committed now: by a quorum's word if the last
+    /// is a while ago, else by the leader's, which is cheaper.
+    pub(crate) fn refresh(&self) -> impl Future<Output = Result<()>> + Send + '_ {
+        let age = self.now().saturating_since(self.lease().since);
+        let confirmed =
+            if age > self.timeout() / 3 { Ok(self.confirm()) } else { Err(self.zk.sync("/")) };
+        async move {
+            match confirmed {
+                Ok(confirm) => confirm.await,
+                Err(sync) => sync.await.map_err(classify),
+            }
+        }
+    }
+
+    /// Deletes a node, and does not give up before that is certain: while there is no connection the
+    /// request waits for the next. Returns whether there was one, also if an earlier try has found it
+    /// whose answer was lost.
+    pub(crate) async fn delete(&self, path: &str) -> Result<bool> {
+        let mut unsure = false;
+        loop {
+            let sent = self.now();
+            let failure = self.zk.delete(path, None).await.err();
+            match failure {
+                None | Some(ZkError::NoNode) => {
+                    self.touched(sent);
+                    return Ok(failure.is_none() || unsure);
+                }
+                Some(failure) => match verdict(&failure) {
+                    Verdict::Unknown => unsure = true,
+                    Verdict::SessionOver => {
+                        self.fate.is_over().await;
+                        return Ok(false);
+                    }
+                    Verdict::Refused => return Err(classify(failure)),
+                },
+            }
+        }
+    }
+
+    /// Waits until the servers have carried out what was asked and the session with it.
+    pub(crate) async fn close(self: Arc<Self>) {
+        let states = self.zk.state_watcher();
+        // The driver ends the session when nobody uses it any more.
+        drop(self);
+        ended(states).await;
+    }
+}
+
+impl Fate {
+    pub(crate) fn id(&self) -> i64 {
+        self.id
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    /// Waits until the servers have ended the session, and with it all that it has created or may still
+    /// have created.
+    pub(crate) async fn is_over(&self) {
+        // The sender lives in self, so this cannot fail.
+        drop(self.over.subscribe().wait_for(|over| *over).await);
+    }
+}
+
+/// Follows a session to its end, and makes sure that the servers end it when this side has given it up:
+/// until they have, what it asked for may still happen.
+async fn follow(config: Arc<Config>, session: SessionInfo, mut states: StateWatcher) {
+    let pause = config.session_timeout / 4;
+    while ended(states).await != SessionState::Closed {
+        let zk = loop {
+            let connector = config.connector().with_session(session.clone());
+            match connector.connect(&config.hosts).await {
+                Ok(zk) => break zk,
+                Err(ZkError::SessionExpired) => return,
+                Err(_) => Clock::system().sleep(pause).await,
+            }
+        };
+        // Dropped at once, which closes the session.
+        states = zk.state_watcher();
+    }
+}
+
+async fn ended(mut states: StateWatcher) -> SessionState {
+    let mut state = states.state();
+    while !state.is_terminated() {
+        state = states.changed().await;
+    }
+    state
+}
