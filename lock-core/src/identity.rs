@@ -116,6 +116,19 @@ impl Fence {
         Ok(Self(value))
     }
 
+    /// Checks a writer against the highest fence that its resource has seen.
+    ///
+    /// # Errors
+    ///
+    /// `Lost` if a later holder has written: this one's lock had ended.
+    pub fn check_against(self, highest: Self) -> Result<()> {
+        if self >= highest {
+            return Ok(());
+        }
+        let message = format!("the write is refused: fence {self} is stale, {highest} has written");
+        Err(Error::new(ErrorKind::Lost, message))
+    }
+
     /// Returns the number.
     pub const fn get(self) -> u64 {
         self.0
@@ -151,6 +164,14 @@ mod tests {
         assert!(Fence::new(0).is_err());
         assert!(Fence::new(1 << 53).is_err());
         assert_eq!(Fence::new((1 << 53) - 1).unwrap(), Fence::MAX);
+    }
+
+    #[test]
+    fn a_fence_below_the_highest_is_stale() {
+        let fence = |value| Fence::new(value).unwrap();
+        assert!(fence(7).check_against(fence(7)).is_ok());
+        assert!(fence(8).check_against(fence(7)).is_ok());
+        assert_eq!(fence(6).check_against(fence(7)).unwrap_err().kind(), ErrorKind::Lost);
     }
 
     #[test]
