@@ -234,7 +234,10 @@ impl Backend for Postgres {
     }
 
     async fn close(&self) -> Result<()> {
-        self.on_session(Request::Close).await
+        let closed = self.on_session(Request::Close).await;
+        // The other connection ends too, once it has nothing to do.
+        drop(self.ringer.send(Order::Close));
+        closed
     }
 
     fn remembers_since(&self) -> Option<BootInstant> {
@@ -245,5 +248,35 @@ impl Backend for Postgres {
 impl Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Postgres").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_show_the_profile() {
+        let profile = profile();
+        let plan = profile.poll;
+        let facts = [
+            ("name", profile.name.to_owned()),
+            ("lease", format!("{:?}", profile.lease)),
+            ("fence", format!("{:?}", profile.fence)),
+            ("ttl_min", format!("{:?}", profile.ttl_min)),
+            ("granularity", format!("{:?}", profile.granularity)),
+            ("native_queue", profile.native_queue.to_string()),
+            ("fair", profile.fair.to_string()),
+            ("shared", profile.shared.to_string()),
+            ("permits", profile.permits.to_string()),
+            ("wakeup", format!("{:?}", profile.wakeup)),
+            ("watches_holders", profile.watches_holders.to_string()),
+            ("poll", format!("{:?} for {:?}, up to {:?}", plan.first, plan.eager, plan.max)),
+            ("batch", profile.batch.to_string()),
+        ];
+        for (fact, value) in facts {
+            let row = format!("| {fact} | {value} |");
+            assert!(include_str!("docs.md").contains(&row), "missing: {row}");
+        }
     }
 }

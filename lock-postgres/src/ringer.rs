@@ -31,6 +31,7 @@ pub(crate) enum Order {
     /// Show that somebody waits for a key.
     Show(String, oneshot::Sender<Result<()>>),
     Ask(Statement, oneshot::Sender<Result<Vec<PgRow>>>),
+    Close,
 }
 
 /// The actor.
@@ -62,8 +63,8 @@ impl Ringer {
             };
             tokio::select! {
                 order = orders.recv() => match order {
+                    Some(Order::Close) | None => return self.deaf(),
                     Some(order) => self.obey(order).await,
-                    None => return,
                 },
                 heard = heard => match heard {
                     Ok(Some(notice)) => self.pass_on(notice.payload()).await,
@@ -82,8 +83,10 @@ impl Ringer {
                     self.hide(&key).await;
                 }
             }
-            Order::Ask(..) if matches!(&order, Order::Ask(_, reply) if reply.is_closed()) => {}
+            // Whoever was dropped before it began wants nothing any more.
+            Order::Ask(_, reply) if reply.is_closed() => {}
             Order::Ask(statement, reply) => drop(reply.send(self.rows(statement).await)),
+            Order::Close => self.deaf(),
         }
     }
 

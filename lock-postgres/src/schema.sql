@@ -59,12 +59,12 @@ CREATE OR REPLACE VIEW {schema}.waiting AS
   WHERE c.fence IS NULL;
 
 -- Tells those who wait for a key: the head of the line by token, or everybody.
-CREATE OR REPLACE FUNCTION {schema}.tell(_key text) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION {schema}.tell(_key text) RETURNS text LANGUAGE sql AS $$
   SELECT pg_catalog.pg_notify('{name}', 'f' || coalesce(
     (SELECT string_agg(token, ',') FROM (
        SELECT token, mode, first_value(mode) OVER line AS head, row_number() OVER line AS at
        FROM {schema}.claims WHERE lock_key = _key AND fence IS NULL WINDOW line AS (ORDER BY place)) l
-     WHERE at = 1 OR (head <> 'exclusive' AND mode = head AND at <= 64)), '') || ' ' || _key)
+     WHERE at = 1 OR (head <> 'exclusive' AND mode = head AND at <= 64)), '') || ' ' || _key)::text || 'told'
 $$;
 
 -- An attempt in a shared mode or with a line. One after the other decides for a key, each on what the one

@@ -55,7 +55,7 @@ const LIVES: &str = "SELECT EXISTS (SELECT FROM {schema}.sessions WHERE pid = $1
 const ACQUIRE: &str = "\
 WITH got AS MATERIALIZED (
   SELECT n, k, token, owner, floor, num, CASE
-    WHEN EXISTS (SELECT FROM {schema}.claims c WHERE c.lock_key = k) THEN NULL
+    WHEN (SELECT true FROM {schema}.claims c WHERE c.lock_key = k LIMIT 1) THEN NULL
     ELSE pg_try_advisory_lock(num) END AS ok
   FROM (SELECT *, hashtextextended(k, 0) AS num
         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[])
@@ -93,7 +93,7 @@ FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS t (num, k, n)";
 /// Tells of a key that has become free, if a waiter shows itself.
 const WAKE_IF_WAITED: &str = "\
 CASE WHEN pg_try_advisory_lock(hashtextextended(k, 1))
-  THEN pg_advisory_unlock(hashtextextended(k, 1))::text ELSE {schema}.tell(k)::text END";
+  THEN pg_advisory_unlock(hashtextextended(k, 1))::text ELSE {schema}.tell(k) END";
 
 /// Takes one claim of several out. Others learn of it only once it is committed, by the next statement.
 /// Parameters: 1 key, 2 token, 3 whether the session's lock goes too, 4 number, 5 the session's time-out or nothing.

@@ -115,6 +115,13 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
+    /// Has every role but `postgres` give its password from the next reload on.
+    pub(crate) fn demand_passwords(&self) {
+        let rules =
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        std::fs::write(self.folder.path().join("data/pg_hba.conf"), rules).unwrap();
+    }
+
     /// Connects past the backend, as anybody with psql can.
     pub(crate) async fn psql(&self) -> Psql {
         Psql(PgConnection::connect(&self.url()).await.unwrap())
@@ -178,7 +185,9 @@ fn spawn(folder: &Path, port: u16, settings: &[String]) -> Child {
     let mut server = program("postgres");
     server.arg("-D").arg(folder.join("data")).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
     server.args(["-c", "unix_socket_directories=", "-c", "fsync=off"]);
-    settings.iter().for_each(|setting| drop(server.args(["-c", setting])));
+    for setting in settings {
+        server.args(["-c", setting]);
+    }
     let server = server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     server.spawn().unwrap_or_else(|failure| panic!("postgres cannot be started: {failure}"))
 }
