@@ -11,7 +11,7 @@ mod faults;
 mod fence;
 mod fleet;
 mod guard;
-mod history;
+pub(crate) mod history;
 mod holder;
 mod keys;
 mod lease;

@@ -1,7 +1,6 @@
 //! Checkers of recorded histories: pure functions, each of which finds one kind of fault.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,11 +11,13 @@ use crate::history::Op;
 use crate::history::Record;
 
 mod crowd;
+mod forgotten;
 mod linear;
 #[cfg(test)]
 mod tests;
 
 use crowd::Class;
+use forgotten::Forgotten;
 
 pub use linear::Refusals;
 pub use linear::is_linearizable;
@@ -61,16 +62,21 @@ fn asks(record: &Record) -> bool {
     matches!(record.op, Op::Acquire | Op::Try)
 }
 
-/// C1: no two acquisitions of a key have the same fence.
+/// C1: no two acquisitions of a key have the same fence, unless two stores may have granted one each while
+/// some of it was [forgotten](Op::Forget).
 ///
 /// # Errors
 ///
 /// The first pair that does.
 pub fn fences_are_unique(history: &[Record]) -> Checked {
-    for (key, grants) in grants(history) {
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = grants.iter().find(|grant| !seen.insert(grant.fence)) {
-            return wrong("C1", format!("fence {:?} of {key} was granted twice", twice.fence));
+    let forgotten = Forgotten::of(history);
+    for (key, mut grants) in grants(history) {
+        grants.sort_by_key(|grant| grant.fence);
+        let twice = grants
+            .windows(2)
+            .find(|pair| pair[0].fence == pair[1].fence && !forgotten.splits(pair[0], pair[1]));
+        if let Some([one, other]) = twice {
+            return wrong("C1", format!("one fence of {key} for {one:?} and {other:?}"));
         }
     }
     Ok(())
@@ -103,21 +109,25 @@ pub fn fences_rise_in_real_time(history: &[Record]) -> Checked {
 /// fence.
 ///
 /// Real time alone does not show a fence that was drawn before the lock was won: such a call overlaps
-/// with those that it is out of order with.
+/// with those that it is out of order with. What the store may have forgotten is no predecessor.
 ///
 /// # Errors
 ///
 /// The first pair where it has not.
 pub fn fences_follow_holds(history: &[Record]) -> Checked {
-    let facts = facts(history);
+    let (facts, forgotten) = (facts(history), Forgotten::of(history));
     for mut grants in grants(history).into_values() {
         grants.retain(|grant| grant.return_ns < end(&facts[&id(grant)]));
         grants.sort_by_key(|grant| grant.return_ns);
         let mut highest = BTreeMap::<Class, &Record>::new();
         for grant in grants {
             let class = Class::of(grant.mode);
+            let wrongly = |before: &Record| {
+                let both = end(&facts[&id(before)]).min(end(&facts[&id(grant)]));
+                before.fence >= grant.fence && forgotten.excuse(before, grant, both).is_none()
+            };
             let mut before = highest.iter().filter(|(other, _)| class.excludes(**other));
-            if let Some((_, before)) = before.find(|(_, before)| before.fence >= grant.fence) {
+            if let Some((_, before)) = before.find(|(_, before)| wrongly(before)) {
                 return wrong("C2", format!("{grant:?} held after {before:?}"));
             }
             let before = highest.get(&class).copied();
@@ -170,7 +180,7 @@ fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 }
 
 /// C3: no two guards of a key were valid at one time that exclude each other, and no more permits than
-/// there are.
+/// there are, unless the store may have [forgotten](Op::Forget) one of them.
 ///
 /// A guard is valid from the return of its acquisition to its release, its last deadline or its loss,
 /// whichever came first.
@@ -179,22 +189,45 @@ fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 ///
 /// The first pair that was.
 pub fn holds_do_not_overlap(history: &[Record]) -> Checked {
-    let facts = facts(history);
+    overlaps(history).map(drop)
+}
+
+/// Returns the overlaps that C3 excuses: who came, beside whom, and the [`Op::Forget`] that excuses it.
+pub fn excused_overlaps(history: &[Record]) -> Vec<[&Record; 3]> {
+    overlaps(history).unwrap_or_default()
+}
+
+fn overlaps(history: &[Record]) -> Result<Vec<[&Record; 3]>, Violation> {
+    let (facts, forgotten, mut excused) = (facts(history), Forgotten::of(history), Vec::new());
     for mut grants in grants(history).into_values() {
         grants.sort_by_key(|grant| grant.return_ns);
         let mut valid: Vec<(u64, &Record)> = Vec::new();
         for grant in grants {
             valid.retain(|(end, _)| grant.return_ns < *end);
-            if !crowd::admits(valid.iter().map(|(_, held)| held.mode), grant.mode) {
-                return wrong("C3", format!("{grant:?} came while {valid:?} were valid"));
-            }
             let end = end(&facts[&id(grant)]);
-            if grant.return_ns < end {
-                valid.push((end, grant));
+            if grant.return_ns >= end {
+                continue;
             }
+            if !crowd::admits(valid.iter().map(|(_, held)| held.mode), grant.mode) {
+                let excuse =
+                    |(until, held): &(u64, &_)| forgotten.excuse(held, grant, end.min(*until));
+                let (gone, there): (Vec<_>, Vec<_>) =
+                    valid.iter().map(|held| (held, excuse(held))).partition(|it| it.1.is_some());
+                if !crowd::admits(there.iter().map(|(held, _)| held.1.mode), grant.mode) {
+                    return Err(overlap(grant, &valid));
+                }
+                excused
+                    .extend(gone.into_iter().filter_map(|(held, by)| Some([grant, held.1, by?])));
+            }
+            valid.push((end, grant));
         }
     }
-    Ok(())
+    Ok(excused)
+}
+
+fn overlap(grant: &Record, valid: &[(u64, &Record)]) -> Violation {
+    let message = format!("{grant:?} came while {valid:?} were valid");
+    Violation { check: "C3", message }
 }
 
 /// C4: the resource took writes in the order of their fences, those of each fence together.

@@ -29,6 +29,7 @@ use crate::cx::opts;
 use crate::cx::sleep;
 use crate::history::Recorder;
 use crate::run::block_on;
+use crate::storm;
 
 /// Carries the order to the child.
 pub(crate) const ORDER: &str = "LOCK_CONFORMANCE_CHILD";
@@ -52,6 +53,8 @@ pub(crate) enum Role {
     /// Lock once, in a task of its own, for each number that the parent says, and print the history
     /// as it comes; a number may be followed by how many milliseconds to hold.
     Queue { habit: Habit },
+    /// Lock in every way there is, and print the history as it comes.
+    Work { part: storm::work::Part },
     /// Lock several keys and count under them in a hot loop, and print each count.
     Count { part: Part },
 }
@@ -116,6 +119,7 @@ async fn play(cx: Cx, role: Role, said: mpsc::UnboundedReceiver<String>) -> Outc
             if aloud { Ok(()) } else { recorder.history().iter().try_for_each(say) }
         }
         Role::Queue { habit } => queue(&cx, &habit, said).await,
+        Role::Work { part } => storm::work::work(&cx, part, said).await,
         Role::Count { part } => count(&cx, &part).await,
     }
 }

@@ -45,6 +45,9 @@ use crate::Tap;
 /// How late anything may be on a busy machine.
 pub(crate) const SLACK: Duration = ms(300);
 
+/// How much later than it told a store may end a lease on a busy machine.
+const LAG: Duration = ms(30);
+
 pub(crate) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -162,6 +165,11 @@ impl Cx {
         client.profile().ttl_min.max(ms(500)) + client.profile().granularity
     }
 
+    /// Whether an attempt that returned `again` repeats one that returned `first`.
+    pub(crate) fn repeats(&self, first: Fence, again: Fence) -> bool {
+        again == first || (again > first && !self.fixture.repeats_fences())
+    }
+
     /// Waits until the store has noticed that all but `left` holders of `key` are dead.
     pub(crate) async fn rid_of(&self, client: &dyn Backend, key: &LockKey, left: usize) -> Outcome {
         settled(client, key, SLACK, |state| state.holders.len() == left).await
@@ -174,7 +182,8 @@ impl Cx {
                 self.client().await?.evict(key, Eviction::EndSession).await?;
             }
             _ => {
-                sleep_until(lease.since + lease.ttl).await;
+                // The lease counts from before the request was sent, the store from when it came.
+                sleep_until(lease.since + lease.ttl + LAG).await;
                 free(client, key, SLACK).await?;
             }
         }

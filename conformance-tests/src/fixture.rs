@@ -78,6 +78,14 @@ pub trait Fixture: Send + Sync + 'static {
         true
     }
 
+    /// Whether a repeated attempt returns the very same fence.
+    ///
+    /// Not so with a store of several parts, where one that granted a moment later than the others may have
+    /// drawn a higher one. It may never be lower.
+    fn repeats_fences(&self) -> bool {
+        true
+    }
+
     /// Starts the store, or checks that it is there; once, before all cases.
     ///
     /// An error fails the run unless `LOCK_TEST_EXCLUDE` names the fixture.

@@ -63,6 +63,9 @@ pub enum Op {
     Release,
     /// A force unlock.
     Evict,
+    /// No call: between these instants the store may have forgotten what it had granted of the key,
+    /// as its guarantees say. Until the deadline the holders may still believe in it.
+    Forget,
 }
 
 /// What came of a call.

@@ -41,6 +41,7 @@ mod link;
 mod process;
 mod proxy;
 mod run;
+pub mod storm;
 mod tap;
 
 pub use async_trait::async_trait;

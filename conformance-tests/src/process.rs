@@ -32,10 +32,19 @@ pub(crate) struct Process {
 impl Process {
     /// Starts this test program once more, in `role`.
     pub(crate) fn start(cx: &Cx, role: Role) -> Outcome<Self> {
-        let fixture = cx.fixture();
-        let Some(environment) = fixture.environment() else {
+        Self::start_in(cx, role, cx.fixture().environment())
+    }
+
+    /// Starts it with what it reaches the store by.
+    pub(crate) fn start_in(
+        cx: &Cx,
+        role: Role,
+        environment: Option<Vec<(String, String)>>,
+    ) -> Outcome<Self> {
+        let Some(environment) = environment else {
             return Err(Failure::skipped("no other process can reach the store"));
         };
+        let fixture = cx.fixture();
         let (name, namespace) = (fixture.name().to_owned(), cx.namespace().to_owned());
         let order = serde_json::to_string(&Order { fixture: name, namespace, role })?;
         let mut command = Command::new(env::current_exe()?);

@@ -34,6 +34,9 @@ pub const EXCLUDE: &str = "LOCK_TEST_EXCLUDE";
 /// How many light cases run at a time: they sleep most of their time, whatever the machine.
 const SIDE_BY_SIDE: u32 = 16;
 
+/// How many heavy ones: as many as keep two cores busy without lengthening each other's pauses.
+const HEAVY: u32 = 2;
+
 /// Runs the suite on `fixtures`; the body of a test's `main` (with `harness = false`).
 ///
 /// Arguments are those of `cargo test`. A fixture that does not come up fails the run unless
@@ -46,7 +49,11 @@ pub fn run(fixtures: Vec<Arc<dyn Fixture>>) -> ExitCode {
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE as usize);
     let suite = Arc::new(Suite::default());
     let listing = arguments.list;
-    let trials = fixtures.iter().flat_map(|fixture| suite.trials(fixture, listing)).collect();
+    let mut trials: Vec<_> =
+        fixtures.iter().flat_map(|fixture| suite.trials(fixture, listing)).collect();
+    // Heavy ones last: each waits until it has room, and what comes after it waits behind it.
+    trials.sort_by_key(|(load, _)| *load == Load::Heavy);
+    let trials = trials.into_iter().map(|(_, trial)| trial).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !listing {
         suite.summarise();
@@ -97,7 +104,7 @@ async fn checked(case: &'static Case, cx: Cx) -> Verdict {
     (case.run)(cx).await.into()
 }
 
-fn fresh_namespace() -> String {
+pub(crate) fn fresh_namespace() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     // The start of the process tells runs on one server apart.
@@ -130,7 +137,7 @@ impl Default for Suite {
 }
 
 impl Suite {
-    fn trials(self: &Arc<Self>, fixture: &Arc<dyn Fixture>, listing: bool) -> Vec<Trial> {
+    fn trials(self: &Arc<Self>, fixture: &Arc<dyn Fixture>, listing: bool) -> Vec<(Load, Trial)> {
         let (mut down, mut trials) = (None, Vec::new());
         if excluded(fixture.name()) {
             down = Some(format!("excluded by {EXCLUDE}"));
@@ -138,9 +145,9 @@ impl Suite {
             down = Some("the store is not there".to_owned());
             let message = format!("{error}; to run without it, name it in {EXCLUDE}");
             let name = format!("{}/fixture::is_there", fixture.name());
-            trials.push(Trial::test(name, || Err(message.into())));
+            trials.push((Load::Light, Trial::test(name, || Err(message.into()))));
         }
-        trials.extend(all().map(|case| self.trial(case, fixture, down.clone())));
+        trials.extend(all().map(|case| (case.load, self.trial(case, fixture, down.clone()))));
         trials
     }
 
@@ -175,7 +182,7 @@ impl Suite {
         case: &'static Case,
         fixture: &Arc<dyn Fixture>,
     ) -> Result<Completion, Failed> {
-        let share = if case.load == Load::Heavy { SIDE_BY_SIDE } else { 1 };
+        let share = if case.load == Load::Heavy { SIDE_BY_SIDE / HEAVY } else { 1 };
         let _room = block_on(self.room.acquire_many(share));
         match run_case(case, fixture) {
             Verdict::Passed => Ok(Completion::Completed),

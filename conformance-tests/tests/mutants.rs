@@ -30,7 +30,7 @@ use reference::ModelStore;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The cases mostly sleep.
-    arguments.test_threads.get_or_insert(12);
+    arguments.test_threads.get_or_insert(24);
     let mut trials = vec![
         Trial::test("completeness::names_are_unique_sentences", names_are_unique_sentences),
         Trial::test("completeness::cases_cite_known_clauses", cases_cite_known_clauses),

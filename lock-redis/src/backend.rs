@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use lock_core::Attempt;
 use lock_core::Backend;
+use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Clock;
 use lock_core::Cursor;
+use lock_core::Error;
 use lock_core::Evicted;
 use lock_core::Eviction;
 use lock_core::Hint;
@@ -29,10 +31,13 @@ use lock_core::Watch;
 use lock_core::WatchFor;
 use lock_core::async_trait;
 
+use crate::check::Facts;
+use crate::copies::Copies;
 use crate::error::During;
 use crate::keys;
 use crate::keys::Names;
 use crate::list;
+use crate::node::Line;
 use crate::reply;
 use crate::reply::Fate;
 use crate::reply::Tried;
@@ -49,15 +54,30 @@ struct Inner {
     profile: Profile,
     clock: Clock,
     route: Route,
+    copies: Option<Copies>,
 }
 
 impl Redis {
-    pub(crate) fn new(route: Route) -> Self {
-        Self(Arc::new(Inner { profile: profile(), clock: Clock::system(), route }))
+    pub(crate) fn new(route: Route, copies: Option<Copies>) -> Self {
+        let (profile, clock) = (profile(), Clock::system());
+        Self(Arc::new(Inner { profile, clock, route, copies }))
+    }
+
+    /// Connects, unless that has been done, and returns what the servers say of themselves.
+    pub(crate) async fn ready(&self) -> Result<Vec<Arc<Facts>>> {
+        self.0.route.ready().await
     }
 
     fn step(&self, script: &'static Script, key: &LockKey, arguments: Vec<String>) -> Step {
-        Step { script, names: Names::of(key), arguments }
+        Step::new(script, Names::of(key), arguments)
+    }
+
+    /// Undoes an attempt that too few replicas have.
+    async fn give_back(&self, claim: &Claim, error: Error) -> Error {
+        match self.release(claim).await {
+            Ok(_) => error,
+            Err(_) => error.ambiguous(),
+        }
     }
 
     fn publish(&self) -> String {
@@ -88,13 +108,21 @@ impl Backend for Redis {
             floor.to_string(),
             self.publish(),
         ];
-        let answer = self.0.route.run(self.step(&SCRIPTS.attempt, &claim.key, arguments)).await?;
-        Ok(match reply::tried(answer)? {
-            Tried::Granted(fence) => Attempt::Acquired { fence, lease },
+        let mut step = self.step(&SCRIPTS.attempt, &claim.key, arguments);
+        (step.line, step.behind) = (Line::Writer, self.0.copies.map(Copies::command));
+        let answer = self.0.route.run(step).await?;
+        let fence = match reply::tried(answer.script)? {
+            Tried::Granted(fence) => fence,
             Tried::Refused { holders, retry_in, ahead } => {
-                Attempt::Held { holders, retry_in, ahead }
+                return Ok(Attempt::Held { holders, retry_in, ahead });
             }
-        })
+        };
+        if let Some((copies, answer)) = self.0.copies.zip(answer.behind)
+            && let Err(error) = copies.check(answer)
+        {
+            return Err(self.give_back(claim, error).await);
+        }
+        Ok(Attempt::Acquired { fence, lease })
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
@@ -116,8 +144,10 @@ impl Backend for Redis {
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
         let arguments = vec![claim.token.to_string(), self.publish()];
-        let answer = self.0.route.run(self.step(&SCRIPTS.release, &claim.key, arguments)).await?;
-        Ok(match reply::count(answer)? {
+        let mut step = self.step(&SCRIPTS.release, &claim.key, arguments);
+        // Behind the attempt that it undoes, which may still wait for replicas.
+        step.line = Line::Writer;
+        Ok(match reply::count(self.0.route.run(step).await?.script)? {
             0 => Release::NotHeld,
             _ => Release::Released,
         })
@@ -134,7 +164,7 @@ impl Backend for Redis {
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
         let answer = self.0.route.run(self.step(&SCRIPTS.inspect, key, Vec::new())).await?;
-        let (holders, waiting) = reply::state(answer)?;
+        let (holders, waiting) = reply::state(answer.script)?;
         Ok(KeyState::new(key.as_str(), holders, waiting))
     }
 
@@ -144,7 +174,7 @@ impl Backend for Redis {
 
     async fn evict(&self, key: &LockKey, _how: Eviction) -> Result<Evicted> {
         let step = self.step(&SCRIPTS.evict, key, vec![self.publish()]);
-        Ok(Evicted::new(reply::count(self.0.route.run(step).await?)?, 0))
+        Ok(Evicted::new(reply::count(self.0.route.run(step).await?.script)?, 0))
     }
 
     async fn purge(&self) -> Result<u64> {
@@ -155,6 +185,7 @@ impl Backend for Redis {
         let names = Names::of(&claim.key);
         let route = &self.0.route;
         let node = route.node(&names).await?;
+        let node = node.listener(route.channels());
         let (watch, is_new) = node.hints().add(&names.card, claim.token, hint);
         if is_new && let Err(failure) = node.subscribe(route.channels()).await {
             drop(route.learn(&failure));
@@ -166,6 +197,10 @@ impl Backend for Redis {
     async fn close(&self) -> Result<()> {
         self.0.route.disconnect();
         Ok(())
+    }
+
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.0.route.remembers_since()
     }
 }
 
@@ -195,4 +230,34 @@ fn profile() -> Profile {
 
 fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_show_the_profile() {
+        let profile = profile();
+        let plan = profile.poll;
+        let facts = [
+            ("name", profile.name.to_owned()),
+            ("lease", format!("{:?}", profile.lease)),
+            ("fence", format!("{:?}", profile.fence)),
+            ("ttl_min", format!("{:?}", profile.ttl_min)),
+            ("granularity", format!("{:?}", profile.granularity)),
+            ("native_queue", profile.native_queue.to_string()),
+            ("fair", profile.fair.to_string()),
+            ("shared", profile.shared.to_string()),
+            ("permits", profile.permits.to_string()),
+            ("wakeup", format!("{:?}", profile.wakeup)),
+            ("watches_holders", profile.watches_holders.to_string()),
+            ("poll", format!("{:?} for {:?}, up to {:?}", plan.first, plan.eager, plan.max)),
+            ("batch", profile.batch.to_string()),
+        ];
+        for (fact, value) in facts {
+            let row = format!("| {fact} | {value} |");
+            assert!(include_str!("docs.md").contains(&row), "missing: {row}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Whether a server can keep the promise, asked once on every new connection.
 
+use std::time::Duration;
+
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
@@ -8,12 +10,26 @@ use lock_core::Result;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) role: String,
+    /// Names the data; another when a replica becomes a primary.
+    pub(crate) replication_id: String,
     /// Major and minor; Valkey says which Redis it is compatible with.
     pub(crate) version: (u32, u32),
     pub(crate) maxmemory: u64,
     pub(crate) maxmemory_policy: String,
-    pub(crate) uptime_seconds: u64,
+    /// In whole seconds, by the server's wall clock.
+    pub(crate) uptime: Duration,
+    /// Names the process.
     pub(crate) run_id: String,
+    pub(crate) mode: String,
+}
+
+/// What is asked of a server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// It may drop keys when its memory is full.
+    pub(crate) allows_eviction: bool,
+    /// It may have some of the keys only.
+    pub(crate) clustered: bool,
 }
 
 impl Facts {
@@ -26,7 +42,11 @@ impl Facts {
                 "redis_version" => facts.version = version(value),
                 "maxmemory" => facts.maxmemory = value.parse().unwrap_or(0),
                 "maxmemory_policy" => facts.maxmemory_policy = value.to_owned(),
-                "uptime_in_seconds" => facts.uptime_seconds = value.parse().unwrap_or(0),
+                "redis_mode" => facts.mode = value.to_owned(),
+                "uptime_in_seconds" => {
+                    facts.uptime = Duration::from_secs(value.parse().unwrap_or(0));
+                }
+                "master_replid" => facts.replication_id = value.to_owned(),
                 "run_id" => facts.run_id = value.to_owned(),
                 _ => {}
             }
@@ -35,7 +55,15 @@ impl Facts {
     }
 
     /// Refuses a server that would break the promise silently.
-    pub(crate) fn check(&self, allows_eviction: bool) -> Result<()> {
+    pub(crate) fn check(&self, terms: Terms) -> Result<()> {
+        if self.mode == "sentinel" {
+            let message = "this is a sentinel: write redis+sentinel://HOSTS/SERVICE";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        if self.mode == "cluster" && !terms.clustered {
+            let message = "this server is one of a cluster, which needs redis+cluster://";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         if self.role == "slave" {
             // It may be promoted yet, or another may be asked.
             let message = "this server is a replica: name the primary, or use redis+sentinel://";
@@ -47,7 +75,7 @@ impl Facts {
             return Err(Error::new(ErrorKind::Config, message));
         }
         let evicts = self.maxmemory > 0 && self.maxmemory_policy != "noeviction";
-        if evicts && !allows_eviction {
+        if evicts && !terms.allows_eviction {
             let message = format!(
                 "the server drops keys when its memory is full (maxmemory-policy {}), locks among \
                  them: set noeviction there, or unsafe_eviction=allow in the URL",
@@ -77,13 +105,13 @@ mod tests {
                         # Memory\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\nrole:master\r\n";
 
     fn kind(info: &str) -> Option<ErrorKind> {
-        Facts::read(info).check(false).err().map(|error| error.kind())
+        Facts::read(info).check(Terms::default()).err().map(|error| error.kind())
     }
 
     #[test]
     fn reads_what_locks_depend_on() {
         let facts = Facts::read(GOOD);
-        assert_eq!((facts.version, facts.uptime_seconds), ((7, 0), 12));
+        assert_eq!((facts.version, facts.uptime), ((7, 0), Duration::from_secs(12)));
         assert_eq!((facts.run_id.as_str(), facts.role.as_str()), ("abc", "master"));
     }
 
@@ -92,7 +120,8 @@ mod tests {
         assert_eq!(kind(GOOD), None, "without a limit nothing is ever dropped");
         let limited = GOOD.replace("maxmemory:0", "maxmemory:1000000");
         assert_eq!(kind(&limited), Some(ErrorKind::Config));
-        assert!(Facts::read(&limited).check(true).is_ok());
+        let terms = Terms { allows_eviction: true, ..Terms::default() };
+        assert!(Facts::read(&limited).check(terms).is_ok());
         assert_eq!(kind(&limited.replace("allkeys-lru", "noeviction")), None);
     }
 

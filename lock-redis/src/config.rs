@@ -12,7 +12,9 @@ use lock_core::Result;
 use lock_core::SharedBackend;
 
 use crate::backend::Redis;
+use crate::check::Terms;
 use crate::cluster::Cluster;
+use crate::copies::Copies;
 use crate::node::Pool;
 use crate::route::Route;
 use crate::route::Servers;
@@ -21,8 +23,9 @@ use crate::server::Address;
 use crate::server::Limits;
 use crate::server::Login;
 use crate::server::Tls;
+use crate::tls;
 
-const PORT: u16 = 6379;
+pub(crate) const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
 /// How `redis:` URLs and their relatives open a server, a cluster or what sentinels watch.
@@ -30,34 +33,69 @@ pub const DRIVER: Driver = Driver {
     name: "redis",
     schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster"],
     params: &[
-        Param { name: "connect_timeout", help: "longest time to make a connection; 2s" },
-        Param {
-            name: "reply_timeout",
-            help: "longest silence before a connection is given up; 5s",
-        },
-        Param { name: "tls", help: "true: encrypt to Sentinel's servers or a cluster; false" },
-        Param { name: "tls_ca", help: "file of trusted certificates (PEM); the system's" },
-        Param { name: "tls_cert", help: "file of the client's certificate (PEM); none" },
-        Param { name: "tls_key", help: "file of the client's key (PEM); none" },
+        CONNECT_TIMEOUT,
+        REPLY_TIMEOUT,
+        TLS,
+        TLS_CA,
+        TLS_CERT,
+        TLS_KEY,
         Param { name: "sentinel_user", help: "user at the sentinels; none" },
         Param { name: "sentinel_password", help: "password at the sentinels; none" },
         Param {
-            name: "unsafe_eviction",
-            help: "allow: use a server that drops keys when its memory is full; not set",
+            name: "wait_replicas",
+            help: "how many replicas have to have a lock before it counts; none",
         },
+        Param { name: "wait_timeout", help: "longest time to wait for replicas; 100ms" },
+        UNSAFE_EVICTION,
     ],
     connect: |url| Box::pin(open(url)),
     schema: |_| Ok(None),
 };
 
+pub(crate) const CONNECT_TIMEOUT: Param =
+    Param { name: "connect_timeout", help: "longest time to make a connection; 2s" };
+pub(crate) const REPLY_TIMEOUT: Param =
+    Param { name: "reply_timeout", help: "longest silence before a connection is given up; 5s" };
+pub(crate) const TLS: Param =
+    Param { name: "tls", help: "true: encrypt; for one server write rediss:// instead; false" };
+pub(crate) const TLS_CA: Param =
+    Param { name: "tls_ca", help: "file of trusted certificates (PEM); the system's" };
+pub(crate) const TLS_CERT: Param =
+    Param { name: "tls_cert", help: "file of the client's certificate (PEM); none" };
+pub(crate) const TLS_KEY: Param =
+    Param { name: "tls_key", help: "file of the client's key (PEM); none" };
+pub(crate) const UNSAFE_EVICTION: Param = Param {
+    name: "unsafe_eviction",
+    help: "allow: use a server that drops keys when its memory is full; not set",
+};
+
 async fn open(url: ConnectUrl) -> Result<SharedBackend> {
-    Ok(Arc::new(Redis::new(Route::new(servers(&url)?).await?)))
+    let copies = copies(&url)?;
+    let route = Route::new(servers(&url)?).await?;
+    Ok(Arc::new(Redis::new(route, copies)))
+}
+
+fn copies(url: &ConnectUrl) -> Result<Option<Copies>> {
+    let timeout = positive(url, "wait_timeout")?;
+    let Some(replicas) = url.integer("wait_replicas", 1..=100)? else {
+        return match timeout {
+            Some(_) => Err(config("wait_timeout is for wait_replicas, which is not given")),
+            None => Ok(None),
+        };
+    };
+    let timeout = timeout.unwrap_or(Duration::from_millis(100));
+    // A wait that is given up would take the connection with it.
+    if timeout >= limits(url)?.reply {
+        return Err(config("wait_timeout must be below reply_timeout"));
+    }
+    Ok(Some(Copies { replicas, timeout }))
 }
 
 fn servers(url: &ConnectUrl) -> Result<Servers> {
+    let waits = url.text("wait_replicas").is_some();
     let pool = |database| -> Result<Pool> {
-        let evicts = url.choice("unsafe_eviction", &["allow"])?.is_some();
-        Ok(Pool::new(login(url, database)?, limits(url)?, evicts))
+        let pool = pool(url, database)?;
+        Ok(if waits { pool.with_writer() } else { pool })
     };
     match url.scheme() {
         "redis+sentinel" => {
@@ -85,18 +123,29 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
     }
 }
 
-fn limits(url: &ConnectUrl) -> Result<Limits> {
-    let limit = |key, default| match url.duration(key)? {
-        Some(Duration::ZERO) => Err(config(&format!("query key {key:?} must be above 0"))),
-        limit => Ok(limit.unwrap_or(default)),
+/// The servers of one URL have all in common but their addresses.
+pub(crate) fn pool(url: &ConnectUrl, database: i64) -> Result<Pool> {
+    let terms = Terms {
+        allows_eviction: url.choice("unsafe_eviction", &["allow"])?.is_some(),
+        clustered: url.scheme() == "redis+cluster",
     };
-    Ok(Limits {
-        connect: limit("connect_timeout", Duration::from_secs(2))?,
-        reply: limit("reply_timeout", Duration::from_secs(5))?,
-    })
+    Ok(Pool::new(login(url, database)?, limits(url)?, terms))
 }
 
-fn addresses(url: &ConnectUrl, port: u16) -> Result<Vec<Address>> {
+fn limits(url: &ConnectUrl) -> Result<Limits> {
+    let connect = positive(url, "connect_timeout")?.unwrap_or(Duration::from_secs(2));
+    let reply = positive(url, "reply_timeout")?.unwrap_or(Duration::from_secs(5));
+    Ok(Limits { connect, reply })
+}
+
+pub(crate) fn positive(url: &ConnectUrl, key: &str) -> Result<Option<Duration>> {
+    match url.duration(key)? {
+        Some(Duration::ZERO) => Err(config(&format!("query key {key:?} must be above 0"))),
+        limit => Ok(limit),
+    }
+}
+
+pub(crate) fn addresses(url: &ConnectUrl, port: u16) -> Result<Vec<Address>> {
     let address = |host: &lock_core::Host| Address {
         host: host.name.clone(),
         port: host.port.unwrap_or(port),
@@ -108,7 +157,7 @@ fn addresses(url: &ConnectUrl, port: u16) -> Result<Vec<Address>> {
     Ok(addresses)
 }
 
-fn database(url: &ConnectUrl) -> Result<i64> {
+pub(crate) fn database(url: &ConnectUrl) -> Result<i64> {
     match url.path().trim_start_matches('/') {
         "" => Ok(0),
         number => {
@@ -129,7 +178,7 @@ fn login(url: &ConnectUrl, database: i64) -> Result<Login> {
         user: user.filter(|user| !user.is_empty()).map(str::to_owned),
         password: password.map(str::to_owned),
         database,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
@@ -138,45 +187,49 @@ fn sentinel_login(url: &ConnectUrl) -> Result<Login> {
         user: url.text("sentinel_user").map(str::to_owned),
         password: url.text("sentinel_password").map(str::to_owned),
         database: 0,
-        tls: tls(url)?,
+        tls: encryption(url)?,
     })
 }
 
-fn tls(url: &ConnectUrl) -> Result<Option<Tls>> {
+fn encryption(url: &ConnectUrl) -> Result<Option<Tls>> {
     let wanted = match url.scheme() {
-        "rediss" => true,
-        "redis" => {
-            if url.text("tls").is_some() {
-                return Err(config("write rediss:// instead of a query key tls"));
-            }
-            false
+        "redis" | "rediss" if url.text("tls").is_some() => {
+            let hint = "leave out query key \"tls\": rediss:// encrypts, and redis:// does not";
+            return Err(config(hint));
         }
+        "rediss" => true,
+        "redis" => false,
         _ => url.flag("tls")?.unwrap_or(false),
     };
     let file = |key: &str| url.text(key).map(|path| read(key, path)).transpose();
     let (root, certificate, key) = (file("tls_ca")?, file("tls_cert")?, file("tls_key")?);
     if !wanted {
+        let instead = if url.scheme() == "redis" { "write rediss://" } else { "add tls=true" };
         return match (root, certificate, key) {
             (None, None, None) => Ok(None),
-            _ => Err(config(
-                "certificates are given, but nothing is encrypted: use rediss:// or tls=true",
-            )),
+            _ => {
+                Err(config(&format!("certificates are given, but nothing is encrypted: {instead}")))
+            }
         };
+    }
+    if root.as_deref().is_some_and(|pem| !tls::has_certificate(pem)) {
+        return Err(config("the file of query key \"tls_ca\" has no certificate in it (PEM)"));
     }
     let identity = match (certificate, key) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => return Err(config("tls_cert and tls_key go together")),
     };
+    tls::provide();
     Ok(Some(Tls { root, identity }))
 }
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|failure| {
-        config(&format!("the file of query key {key:?} cannot be read")).with_source(failure)
+        config(&format!("the file of query key {key:?} cannot be read: {failure}"))
     })
 }
 
-fn config(message: &str) -> Error {
+pub(crate) fn config(message: &str) -> Error {
     Error::new(ErrorKind::Config, message)
 }

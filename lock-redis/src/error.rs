@@ -82,6 +82,9 @@ fn answer(failure: &RedisError, text: &str) -> Option<Error> {
         return Some(Error::new(ErrorKind::Corrupt, said.split(" script:").next()?.trim()));
     }
     let code = failure.code()?;
+    if let Some(message) = misuse(code, said) {
+        return Some(Error::new(ErrorKind::Config, message));
+    }
     let (kind, passing, message) = class(code)?;
     let error = Error::new(kind, format!("{message} ({code} {said})"));
     Some(if passing { error } else { error.permanent() })
@@ -107,10 +110,27 @@ fn class(code: &str) -> Option<(ErrorKind, bool, &'static str)> {
         "NOPERM" => {
             (Config, false, "the user may not do this: see the least rights in the documentation")
         }
-        "NOAUTH" => (Config, false, "the server wants a password"),
-        "WRONGPASS" => (Config, false, "the server refused user or password"),
         "CROSSSLOT" => (Unavailable, false, "a fault in this library: keys of several slots"),
         "ERR" => (Unavailable, false, "the server refused the command"),
+        _ => return None,
+    })
+}
+
+/// What a server says whom the URL takes for another than it is. Its own words would add nothing.
+fn misuse(code: &str, said: &str) -> Option<&'static str> {
+    Some(match code {
+        "NOAUTH" => "the server wants a password, as in redis://:PASSWORD@HOST",
+        "WRONGPASS" => "the server refused user or password",
+        _ if said.contains("DB index") => "the server has no database of that number",
+        _ if said.contains("SELECT is not allowed") => {
+            "a cluster has only database 0: write redis+cluster:// without a path"
+        }
+        _ if said.contains("cluster support disabled") => {
+            "the server is no cluster: write redis://"
+        }
+        _ if said.contains("unknown command 'SENTINEL'") => {
+            "the server is no sentinel: write redis://"
+        }
         _ => return None,
     })
 }

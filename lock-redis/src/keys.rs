@@ -43,6 +43,11 @@ impl Names {
     }
 }
 
+/// Returns where the highest fence is kept that has written to the user's key `data`.
+pub(crate) fn mark_of(data: &str) -> String {
+    format!("{COMPANION}{}}}w:{data}", tag_of(data))
+}
+
 /// Returns the lock whose card has this name, if it is one.
 pub(crate) fn lock_of_card(card: &str) -> Option<&str> {
     let (tag, lock) = card.strip_prefix(COMPANION)?.split_once("}:")?;
@@ -149,12 +154,16 @@ mod tests {
 
     #[test]
     fn companions_hash_to_the_slot_of_the_lock() {
-        for name in ["a", "a}b", "{a}b", "x{t}y", "{}x", "a{b", "{{a}b", "lk", "🔒{é}", "}{"] {
+        for name in
+            ["a", "a}b", "{a}b", "x{t}y", "x}:y", "{}x", "a{b", "{{a}b", "lk", "🔒{é}", "}{"]
+        {
             let names = Names::of(&LockKey::new(name).unwrap());
             for companion in [&names.card, &names.holders, &names.line] {
                 assert_eq!(slot_of(companion), slot_of(name), "{companion}");
             }
+            assert_eq!(slot_of(&mark_of(name)), slot_of(name));
             assert_eq!(lock_of_card(&names.card), Some(name));
+            assert_eq!(lock_of_card(&mark_of(name)), None);
             assert_eq!(lock_of_card(&names.line), None, "{}", names.line);
         }
     }

@@ -1,24 +1,34 @@
-//! Locks on Redis and Valkey: one node, Sentinel, Cluster.
-//!
-//! Begun, and not offered by the facade yet: it passes the conformance suite, but its faults, figures and
-//! documentation are still to come.
+#![doc = include_str!("docs.md")]
 
 mod backend;
 mod channels;
 mod check;
 mod cluster;
 mod config;
+mod connecting;
+mod copies;
 mod error;
+mod fenced;
 mod hints;
 mod keys;
 mod list;
+mod memory;
 mod node;
+mod redlock;
 mod reply;
 mod route;
 mod scripts;
 mod sentinel;
 mod server;
+mod switch;
+mod tls;
 mod unattended;
 
 pub use backend::Redis;
 pub use config::DRIVER;
+pub use fenced::FencedScript;
+pub use fenced::set_fenced;
+pub use redlock::REDLOCK;
+
+/// The driver, of whose connections fenced writes take one.
+pub use redis;

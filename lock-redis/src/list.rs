@@ -77,7 +77,7 @@ async fn in_use(route: &Route, names: Vec<String>) -> Result<Vec<KeyState>> {
 
 fn step(script: &'static Script, name: &str) -> Option<Step> {
     let key = LockKey::new(name).ok()?;
-    Some(Step { script, names: Names::of(&key), arguments: Vec::new() })
+    Some(Step::new(script, Names::of(&key), Vec::new()))
 }
 
 /// The names of all locks with a card, in byte order.

@@ -13,6 +13,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use lock_core::BootInstant;
+use lock_core::Clock;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
@@ -28,14 +30,16 @@ use redis::aio::ConnectionLike as _;
 use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use crate::channels::Channels;
 use crate::check::Facts;
-use crate::error::During;
+use crate::check::Terms;
+use crate::connecting;
 use crate::error::Failure;
-use crate::error::classify;
 use crate::error::is_fatal;
 use crate::hints::Hints;
+use crate::memory::Memory;
 use crate::reply;
 use crate::server::Address;
 use crate::server::Limits;
@@ -46,16 +50,23 @@ use crate::unattended::Unattended;
 pub(crate) struct Pool {
     pub(crate) limits: Limits,
     login: Login,
-    allows_eviction: bool,
+    terms: Terms,
+    /// Whether those that acquire have a connection of their own.
+    has_writer: bool,
     /// Where connections live: a caller's runtime may end before its provider does.
     runtime: Handle,
     nodes: Mutex<HashMap<Address, Node>>,
 }
 
 impl Pool {
-    pub(crate) fn new(login: Login, limits: Limits, allows_eviction: bool) -> Self {
-        let nodes = Mutex::default();
-        Self { limits, login, allows_eviction, runtime: Handle::current(), nodes }
+    pub(crate) fn new(login: Login, limits: Limits, terms: Terms) -> Self {
+        let (has_writer, runtime, nodes) = (false, Handle::current(), Mutex::default());
+        Self { limits, login, terms, has_writer, runtime, nodes }
+    }
+
+    /// Gives those that acquire a connection of their own.
+    pub(crate) fn with_writer(self) -> Self {
+        Self { has_writer: true, ..self }
     }
 
     /// Returns the server at `address`. Nothing is sent before the first call.
@@ -64,19 +75,38 @@ impl Pool {
         if let Some(node) = nodes.get(address) {
             return Ok(node.clone());
         }
-        let node = Node(Arc::new(Inner {
+        let listener = self.unknown(address, None)?;
+        let node = self.unknown(address, Some(listener))?;
+        nodes.insert(address.clone(), node.clone());
+        Ok(node)
+    }
+
+    fn unknown(&self, address: &Address, listener: Option<Node>) -> Result<Node> {
+        Ok(Node(Arc::new(Inner {
             client: self.login.client(address)?,
+            address: address.clone(),
+            listener,
             limits: self.limits,
-            allows_eviction: self.allows_eviction,
+            terms: self.terms,
+            has_writer: self.has_writer,
             runtime: self.runtime.clone(),
             hints: Hints::new(),
             live: Mutex::new(None),
+            memory: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(()),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
-        }));
-        nodes.insert(address.clone(), node.clone());
-        Ok(node)
+        })))
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Since when all servers that were connected to remember what they granted.
+    pub(crate) fn remembers_since(&self) -> Option<BootInstant> {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.values().filter_map(Node::remembers_since).max()
     }
 
     /// Ends all connections.
@@ -92,11 +122,17 @@ pub(crate) struct Node(Arc<Inner>);
 
 struct Inner {
     client: Client,
+    address: Address,
+    /// The same server over a connection of its own; a listener has none.
+    listener: Option<Node>,
     limits: Limits,
-    allows_eviction: bool,
+    terms: Terms,
+    has_writer: bool,
     runtime: Handle,
     hints: Arc<Hints>,
     live: Mutex<Option<Live>>,
+    /// As of the latest connection.
+    memory: Mutex<Option<Memory>>,
     /// Held while a connection is being made, so that many callers make one.
     connecting: tokio::sync::Mutex<()>,
     /// Held while channels are joined and left.
@@ -104,14 +140,51 @@ struct Inner {
     last_id: AtomicU64,
 }
 
+/// The connections to a server: made together, given up together.
 #[derive(Clone)]
 struct Live {
     id: u64,
     connection: MultiplexedConnection,
+    /// The same, unless those that acquire have their own.
+    writer: MultiplexedConnection,
     facts: Arc<Facts>,
 }
 
+/// Which connection a command takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    Common,
+    /// That of attempts and of the releases that undo them, in order.
+    Writer,
+}
+
+impl Live {
+    fn on(&self, line: Line) -> MultiplexedConnection {
+        match line {
+            Line::Common => self.connection.clone(),
+            Line::Writer => self.writer.clone(),
+        }
+    }
+}
+
 impl Node {
+    pub(crate) fn address(&self) -> &Address {
+        &self.0.address
+    }
+
+    /// Returns the connection on which the server is to tell of releases.
+    ///
+    /// In a cluster it is one of its own: a server that gives a slot away says so by the very message that
+    /// answers an unsubscription, unasked for. The driver then takes it for the answer to whatever comes
+    /// next, and each later answer for that of the request before. Where nothing but subscriptions are
+    /// asked for, that costs a hint at most.
+    pub(crate) fn listener(&self, kind: Channels) -> &Self {
+        match &self.0.listener {
+            Some(listener) if kind == Channels::Sharded => listener,
+            _ => self,
+        }
+    }
+
     /// The waiters that this server tells of releases.
     pub(crate) fn hints(&self) -> &Arc<Hints> {
         &self.0.hints
@@ -126,10 +199,18 @@ impl Node {
         self.lock().is_some()
     }
 
+    fn remembers_since(&self) -> Option<BootInstant> {
+        self.memory().as_ref().map(|memory| memory.since)
+    }
+
     /// Sends one command.
     pub(crate) async fn call(&self, command: Cmd) -> Result<Value, Failure> {
+        self.call_on(Line::Common, command).await
+    }
+
+    pub(crate) async fn call_on(&self, line: Line, command: Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
-        let mut connection = live.connection;
+        let mut connection = live.on(line);
         let request = async move { connection.req_packed_command(&command).await?.extract_error() };
         Ok(self.settle(live.id, request).await?)
     }
@@ -137,21 +218,15 @@ impl Node {
     /// Sends several commands at once; each has an answer of its own, in order.
     pub(crate) async fn calls(
         &self,
+        line: Line,
         commands: Pipeline,
     ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         let live = self.live().await?;
-        let mut connection = live.connection;
+        let mut connection = live.on(line);
         let count = commands.len();
         let request = async move { connection.req_packed_commands(&commands, 0, count).await };
         let answers = self.settle(live.id, request).await?;
         Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
-    }
-
-    /// Sends one command to a server that does not own its slot yet.
-    pub(crate) async fn call_asking(&self, command: Cmd) -> Result<Value, Failure> {
-        let mut commands = Pipeline::new();
-        commands.add_command(redis::cmd("ASKING")).add_command(command);
-        self.calls(commands).await?.pop().unwrap_or_else(|| Err(aborted().into()))
     }
 
     /// Tells whether `other` is the same server.
@@ -190,6 +265,7 @@ impl Node {
     pub(crate) fn disconnect(&self) {
         drop(self.lock().take());
         self.0.hints.break_all();
+        self.0.listener.iter().for_each(Self::disconnect);
     }
 
     /// Carries a request out, also if the caller drops it, and gives the connection up if it fails.
@@ -219,11 +295,29 @@ impl Node {
         }
         let node = self.clone();
         let made = self.0.runtime.spawn(async move { node.connect().await });
-        Ok(made.await.unwrap_or_else(|_| Err(aborted()))?)
+        Ok(made.await.unwrap_or_else(|failure| Err(unmade(&failure)))?)
     }
 
     async fn connect(&self) -> Result<Live> {
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut connection = self.dial(id).await?;
+        let mut info = redis::cmd("INFO");
+        info.arg("everything");
+        let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
+        let info = info.map_err(|failure| connecting::failed(failure, &self.0.client))?;
+        let facts = Facts::read(&reply::info(info)?);
+        let fit = facts.check(self.0.terms);
+        fit.map_err(|error| connecting::unfit(&error, &self.0.client))?;
+        let writer = if self.0.has_writer { self.dial(id).await? } else { connection.clone() };
+        // Before anything is asked on the new connection, whose answers are worth as much as this.
+        let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
+        *self.memory() = Some(memory);
+        let live = Live { id, connection, writer, facts: Arc::new(facts) };
+        *self.lock() = Some(live.clone());
+        Ok(live)
+    }
+
+    async fn dial(&self, id: u64) -> Result<MultiplexedConnection> {
         let (hints, node) = (self.0.hints.clone(), Arc::downgrade(&self.0));
         let hear = move |push: PushInfo| {
             match push.kind {
@@ -238,17 +332,8 @@ impl Node {
             .set_connection_timeout(Some(self.0.limits.connect))
             .set_response_timeout(Some(self.0.limits.reply))
             .set_push_sender(hear);
-        let failed = |failure| classify(failure, During::Connect);
         let made = self.0.client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = made.map_err(failed)?;
-        let mut info = redis::cmd("INFO");
-        info.arg("everything");
-        let info = connection.req_packed_command(&info).await.and_then(Value::extract_error);
-        let facts = Facts::read(&reply::info(info.map_err(failed)?)?);
-        facts.check(self.0.allows_eviction)?;
-        let live = Live { id, connection, facts: Arc::new(facts) };
-        *self.lock() = Some(live.clone());
-        Ok(live)
+        made.map_err(|failure| connecting::failed(failure, &self.0.client))
     }
 
     /// Gives connection `id` up, unless another has taken its place.
@@ -259,9 +344,22 @@ impl Node {
         }
     }
 
+    fn memory(&self) -> MutexGuard<'_, Option<Memory>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Live>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The task that makes a connection came to no end.
+fn unmade(failure: &JoinError) -> Error {
+    if !failure.is_panic() {
+        return aborted();
+    }
+    let message = "the runtime cannot connect: build it with enable_all, or write io=thread";
+    Error::new(ErrorKind::Config, message)
 }
 
 fn aborted() -> Error {

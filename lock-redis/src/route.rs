@@ -1,17 +1,24 @@
 //! Which server a key lives on, and how a step gets there.
 
+use std::sync::Arc;
+
+use lock_core::BootInstant;
+use lock_core::Error;
+use lock_core::ErrorKind;
 use lock_core::Result;
 use redis::Cmd;
 use redis::Pipeline;
 use redis::Value;
 
 use crate::channels::Channels;
+use crate::check::Facts;
 use crate::cluster::Cluster;
 use crate::cluster::Once;
 use crate::error::During;
 use crate::error::Failure;
 use crate::keys;
 use crate::keys::Names;
+use crate::node::Line;
 use crate::node::Node;
 use crate::node::Pool;
 use crate::scripts::Script;
@@ -43,21 +50,44 @@ pub(crate) struct Step {
     pub(crate) script: &'static Script,
     pub(crate) names: Names,
     pub(crate) arguments: Vec<String>,
+    pub(crate) line: Line,
+    /// What to send right behind the script.
+    pub(crate) behind: Option<Cmd>,
+}
+
+/// What a script answered, and what the command right behind it did.
+pub(crate) struct Answer {
+    pub(crate) script: Value,
+    pub(crate) behind: Option<Result<Value, Failure>>,
 }
 
 impl Route {
     /// Connects to what there is at first, and learns what it can do.
     pub(crate) async fn new(servers: Servers) -> Result<Self> {
-        let mut route = Self { servers, channels: Channels::Plain };
-        let nodes = route.nodes().await?;
-        let checks = nodes.iter().map(Node::ready);
-        let facts = futures_util::future::try_join_all(checks).await;
-        let facts = facts.map_err(|failure| failure.into_error(During::Connect))?;
+        let mut route = Self::unconnected(servers);
+        let facts = route.ready().await?;
         let is_cluster = matches!(route.servers, Servers::Cluster(_));
         if is_cluster && facts.iter().all(|facts| facts.has_sharded_channels()) {
             route.channels = Channels::Sharded;
         }
         Ok(route)
+    }
+
+    /// Connects when there is something to ask.
+    pub(crate) fn unconnected(servers: Servers) -> Self {
+        Self { servers, channels: Channels::Plain }
+    }
+
+    /// Connects, unless that has been done, and returns what the servers say of themselves.
+    pub(crate) async fn ready(&self) -> Result<Vec<Arc<Facts>>> {
+        let nodes = self.nodes().await?;
+        let facts = futures_util::future::try_join_all(nodes.iter().map(Node::ready)).await;
+        facts.map_err(|failure| failure.into_error(During::Connect))
+    }
+
+    /// Since when the servers remember all that they granted.
+    pub(crate) fn remembers_since(&self) -> Option<BootInstant> {
+        self.pool().remembers_since()
     }
 
     /// Returns the server that `names` live on.
@@ -86,15 +116,22 @@ impl Route {
     /// Ends all connections.
     pub(crate) fn disconnect(&self) {
         match &self.servers {
-            Servers::One(pool, _) => pool.disconnect(),
-            Servers::Sentinel(sentinel) => sentinel.pool.disconnect(),
-            Servers::Cluster(cluster) => cluster.pool.disconnect(),
+            Servers::Sentinel(sentinel) => sentinel.disconnect(),
+            _ => self.pool().disconnect(),
+        }
+    }
+
+    fn pool(&self) -> &Pool {
+        match &self.servers {
+            Servers::One(pool, _) => pool,
+            Servers::Sentinel(sentinel) => &sentinel.pool,
+            Servers::Cluster(cluster) => &cluster.pool,
         }
     }
 
     /// Runs one script: one command, unless the server does not know the script yet or the slot has
     /// moved.
-    pub(crate) async fn run(&self, step: Step) -> Result<Value> {
+    pub(crate) async fn run(&self, step: Step) -> Result<Answer> {
         let node = self.node(&step.names).await?;
         let answer = self.deliver(&node, &step).await;
         self.follow(&step, answer).await
@@ -130,7 +167,7 @@ impl Route {
         for index in indices {
             pipeline.add_command(steps[*index].by_hash());
         }
-        let answers = match node.calls(pipeline).await {
+        let answers = match node.calls(Line::Common, pipeline).await {
             Ok(answers) => answers,
             Err(failure) => {
                 self.learn(&failure);
@@ -142,23 +179,23 @@ impl Route {
         for (index, answer) in indices.iter().zip(answers) {
             let step = &steps[*index];
             let answer = match answer {
-                Err(failure) if failure.is_unknown_script() => node.call(step.in_full()).await,
-                answer => answer,
+                Err(failure) if failure.is_unknown_script() => step.send_in_full(node).await,
+                answer => answer.map(|script| Answer { script, behind: None }),
             };
-            done.push((*index, self.follow(step, answer).await));
+            done.push((*index, self.follow(step, answer).await.map(|answer| answer.script)));
         }
         done
     }
 
-    async fn deliver(&self, node: &Node, step: &Step) -> Result<Value, Failure> {
-        match node.call(step.by_hash()).await {
-            Err(failure) if failure.is_unknown_script() => node.call(step.in_full()).await,
+    async fn deliver(&self, node: &Node, step: &Step) -> Result<Answer, Failure> {
+        match step.send(node, None, step.by_hash()).await {
+            Err(failure) if failure.is_unknown_script() => step.send_in_full(node).await,
             answer => answer,
         }
     }
 
     /// Follows the redirections of a cluster that is being reshaped.
-    async fn follow(&self, step: &Step, mut answer: Result<Value, Failure>) -> Result<Value> {
+    async fn follow(&self, step: &Step, mut answer: Result<Answer, Failure>) -> Result<Answer> {
         for _ in 0..REDIRECTIONS {
             let Err(failure) = &answer else { break };
             let Some((pool, address, once)) = self.learn(failure) else { break };
@@ -166,7 +203,7 @@ impl Route {
             answer = match once {
                 Once::No => self.deliver(&node, step).await,
                 // The full text: in a pipeline there is no second try.
-                Once::Yes => node.call_asking(step.in_full()).await,
+                Once::Yes => step.send(&node, Some(redis::cmd("ASKING")), step.in_full()).await,
             };
         }
         answer.map_err(|failure| failure.into_error(During::Request))
@@ -181,6 +218,29 @@ impl Route {
 }
 
 impl Step {
+    pub(crate) fn new(script: &'static Script, names: Names, arguments: Vec<String>) -> Self {
+        Self { script, names, arguments, line: Line::Common, behind: None }
+    }
+
+    async fn send_in_full(&self, node: &Node) -> Result<Answer, Failure> {
+        self.send(node, None, self.in_full()).await
+    }
+
+    /// Sends the script, what goes before it, and what goes behind, all at once.
+    async fn send(&self, node: &Node, before: Option<Cmd>, script: Cmd) -> Result<Answer, Failure> {
+        if before.is_none() && self.behind.is_none() {
+            let script = node.call_on(self.line, script).await?;
+            return Ok(Answer { script, behind: None });
+        }
+        let (at, mut commands) = (usize::from(before.is_some()), Pipeline::new());
+        for command in before.into_iter().chain([script]).chain(self.behind.clone()) {
+            commands.add_command(command);
+        }
+        let mut answers = node.calls(self.line, commands).await?.into_iter().skip(at);
+        let script = answers.next().unwrap_or_else(|| Err(cut_short()))?;
+        Ok(Answer { script, behind: answers.next() })
+    }
+
     fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.hash)
     }
@@ -195,4 +255,9 @@ impl Step {
         command.arg(script).arg(4).arg(lock).arg(card).arg(holders).arg(line).arg(&self.arguments);
         command
     }
+}
+
+fn cut_short() -> Failure {
+    let message = "the server answered fewer commands than it was sent";
+    Error::new(ErrorKind::Unavailable, message).ambiguous().into()
 }

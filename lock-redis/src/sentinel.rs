@@ -1,7 +1,7 @@
-//! Finding the primary by asking sentinels, anew after every connection that broke.
+//! Finding the primary by asking sentinels, anew after every connection that broke and whenever they say that
+//! it is another.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::Arc;
 
 use lock_core::Error;
 use lock_core::ErrorKind;
@@ -9,19 +9,22 @@ use lock_core::Result;
 use redis::AsyncConnectionConfig;
 use redis::Client;
 
+use crate::connecting;
 use crate::error::During;
-use crate::error::classify;
 use crate::node::Node;
 use crate::node::Pool;
-use crate::reply;
 use crate::server::Address;
+use crate::switch::Current;
+use crate::switch::Ear;
+use crate::switch::master;
 
 /// A primary that sentinels know by name.
 pub(crate) struct Sentinel {
     pub(crate) pool: Pool,
     sentinels: Vec<Client>,
     service: String,
-    current: Mutex<Option<Node>>,
+    current: Arc<Current>,
+    ears: Vec<Ear>,
     /// Held while sentinels are asked, so that many callers ask once.
     asking: tokio::sync::Mutex<()>,
 }
@@ -29,28 +32,37 @@ pub(crate) struct Sentinel {
 impl Sentinel {
     pub(crate) fn new(pool: Pool, sentinels: Vec<Client>, service: String) -> Self {
         let asking = tokio::sync::Mutex::new(());
-        Self { pool, sentinels, service, current: Mutex::new(None), asking }
+        let ears = sentinels.iter().cloned().map(Ear::new).collect();
+        Self { pool, sentinels, service, current: Arc::default(), ears, asking }
     }
 
     /// Returns the primary: the one at hand while its connection lives, else what sentinels say.
     pub(crate) async fn primary(&self) -> Result<Node> {
-        if let Some(node) = self.connected() {
+        for ear in &self.ears {
+            ear.open(&self.service, &self.current, self.pool.limits, self.pool.runtime());
+        }
+        if let Some(node) = self.current.connected() {
             return Ok(node);
         }
         let _one = self.asking.lock().await;
-        if let Some(node) = self.connected() {
+        if let Some(node) = self.current.connected() {
             return Ok(node);
         }
-        let node = self.pool.node(&self.ask().await?)?;
-        // The server itself is asked whether it is the primary; sentinels can be late.
-        node.ready().await.map_err(|failure| failure.into_error(During::Connect))?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.clone());
-        Ok(node)
+        loop {
+            let told = self.current.told();
+            let node = self.pool.node(&self.ask().await?)?;
+            // The server itself is asked whether it is the primary; sentinels can be late.
+            node.ready().await.map_err(|failure| failure.into_error(During::Connect))?;
+            if self.current.set(&node, told) {
+                return Ok(node);
+            }
+        }
     }
 
-    fn connected(&self) -> Option<Node> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        current.clone().filter(Node::is_connected)
+    /// Ends all connections.
+    pub(crate) fn disconnect(&self) {
+        self.ears.iter().for_each(Ear::close);
+        self.pool.disconnect();
     }
 
     async fn ask(&self) -> Result<Address> {
@@ -69,22 +81,13 @@ impl Sentinel {
     }
 
     async fn ask_one(&self, sentinel: &Client) -> Result<Option<Address>> {
-        let failed = |failure| classify(failure, During::Connect);
+        let failed = |failure| connecting::failed(failure, sentinel);
         let limits = self.pool.limits;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(limits.connect))
             .set_response_timeout(Some(limits.connect));
         let connection = sentinel.get_multiplexed_async_connection_with_config(&config);
         let mut connection = connection.await.map_err(failed)?;
-        let mut command = redis::cmd("SENTINEL");
-        command.arg("get-master-addr-by-name").arg(&self.service);
-        let answer = command.query_async(&mut connection).await.map_err(failed)?;
-        if answer == redis::Value::Nil {
-            return Ok(None);
-        }
-        let mut parts = reply::list(answer)?.into_iter();
-        let host = reply::text(parts.next())?;
-        let port = reply::text(parts.next())?.parse().unwrap_or(0);
-        Ok(Some(Address { host, port }))
+        master(&mut connection, &self.service).await
     }
 }

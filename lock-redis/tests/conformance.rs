@@ -1,6 +1,7 @@
-//! Runs the conformance suite on a server of its own; in full also on a cluster and on what sentinels
-//! watch.
+//! Runs the conformance suite on a server of its own and on Redlock over three; in full also on a cluster,
+//! on what sentinels watch, and on Redlock over five of which two are hurt.
 
+mod fleet;
 mod servers;
 
 use std::env;
@@ -25,6 +26,7 @@ use lock_core::SharedBackend;
 use lock_redis::DRIVER;
 use redis::cluster_async::ClusterConnection;
 
+use crate::fleet::Redlock;
 use crate::servers::Cluster;
 use crate::servers::Server;
 use crate::servers::Watched;
@@ -33,10 +35,11 @@ fn main() -> ExitCode {
     let fixture = |name, variable| -> Arc<dyn Fixture> {
         Arc::new(Redis { name, variable, servers: Mutex::default() })
     };
-    let mut fixtures = vec![fixture("redis", "LOCK_TEST_REDIS_URL")];
+    let mut fixtures = vec![fixture("redis", "LOCK_TEST_REDIS_URL"), Redlock::of_three()];
     if env::var_os("LOCK_TEST_FULL").is_some() {
         fixtures.push(fixture("redis-cluster", "LOCK_TEST_REDIS_CLUSTER_URL"));
         fixtures.push(fixture("redis-sentinel", "LOCK_TEST_REDIS_SENTINEL_URL"));
+        fixtures.push(Redlock::of_five_with_two_hurt());
     }
     conformance_tests::run(fixtures)
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
 use lock_core::EngineOptions;
+use lock_core::ErrorKind;
 use lock_core::LockGuard;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
@@ -19,6 +20,7 @@ use lock_redis::DRIVER;
 use crate::servers::Cluster;
 use crate::servers::Server;
 use crate::servers::Watched;
+use crate::servers::until;
 
 async fn connect(url: &str) -> Arc<dyn LockProvider> {
     let backend = DRIVER.open(ConnectUrl::parse(url).unwrap()).await.unwrap();
@@ -89,6 +91,27 @@ async fn the_primary_that_sentinels_name_next_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_is_replaced_is_left_though_it_is_well() {
+    let watched = Watched::start();
+    let locks = connect(&watched.url()).await;
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    watched.sentinels[0].command("SENTINEL FAILOVER locks");
+    until("a new primary", || watched.servers[1].is_primary());
+    let start = Instant::now();
+    // Left to itself it would be used for 8 s more.
+    while start.elapsed() < seconds(5) {
+        let guard = lock_by(&locks, "a", seconds(5)).await;
+        let there = watched.servers[1].command("EXISTS a").contains(":1");
+        if there && watched.servers[0].is_primary() {
+            return;
+        }
+        drop(guard.unlock().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it is still used after {:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_replica_that_takes_over_a_shard_is_found() {
     let mut cluster = Cluster::start();
     let locks = connect(&cluster.url()).await;
@@ -106,6 +129,21 @@ async fn the_replica_that_takes_over_a_shard_is_found() {
     }
 }
 
+async fn wait_for(locks: Arc<dyn LockProvider>, key: String) -> LockGuard {
+    locks.lock(&key, &LockOptions::new().wait(seconds(20))).await.unwrap()
+}
+
+/// Locks and unlocks; only outages may fail it.
+async fn use_for_seconds(locks: Arc<dyn LockProvider>, number: u64) {
+    let (start, key) = (Instant::now(), format!("busy:{number}"));
+    while start.elapsed() < seconds(5) {
+        match locks.lock(&key, &LockOptions::new().ttl(seconds(3)).wait(seconds(5))).await {
+            Ok(guard) => assert!(guard.unlock().await.is_ok_and(|()| true), "{key}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_moves_takes_its_locks_along() {
     let cluster = Cluster::start();
@@ -116,22 +154,25 @@ async fn a_slot_that_moves_takes_its_locks_along() {
     for key in &keys {
         held.push(locks.lock(key, &options).await.unwrap());
     }
-    let waiter = locks.clone();
-    let waiting = tokio::spawn(async move {
-        waiter.lock("key:0", &LockOptions::new().wait(seconds(20))).await.unwrap()
-    });
+    let waiting: Vec<_> =
+        keys.iter().map(|key| tokio::spawn(wait_for(locks.clone(), key.clone()))).collect();
+    // Answers must not get mixed up by what the servers say of the slots that they give away.
+    let busy: Vec<_> = (0..30).map(|n| tokio::spawn(use_for_seconds(locks.clone(), n))).collect();
     let moving = tokio::task::spawn_blocking(move || {
         cluster.reshard(0, 1, 3000);
         cluster
     });
     let _cluster = moving.await.unwrap();
+    for busy in busy {
+        busy.await.unwrap();
+    }
     tokio::time::sleep(seconds(3)).await;
     for guard in &held {
         assert!(guard.is_valid(), "{}", guard.key());
     }
-    let fence = held[0].fence();
-    for guard in held {
+    for (guard, waiting) in held.into_iter().zip(waiting) {
+        let fence = guard.fence();
         guard.unlock().await.unwrap();
+        assert!(waiting.await.unwrap().fence() > fence);
     }
-    assert!(waiting.await.unwrap().fence() > fence);
 }

@@ -5,6 +5,7 @@
 mod servers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lock_core::ConnectUrl;
 use lock_core::Engine;
@@ -12,6 +13,7 @@ use lock_core::EngineOptions;
 use lock_core::ErrorKind;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
+use lock_core::Mode;
 use lock_redis::DRIVER;
 
 use crate::servers::Cluster;
@@ -46,6 +48,24 @@ const NAMES: &[&str] = &[
     "a:b",
     "{a}h:b",
     "}h:a",
+    "{}",
+    "{",
+    "}",
+    "{}a}b",
+    "{ }",
+    "{\n}",
+    "{🔒}é",
+    "a\nb",
+    "a\r\nb",
+    "a\u{7f}b",
+    "a%b",
+    "a%00b",
+    "%",
+    "%s",
+    "x lk:{x}",
+    "LK:{x}",
+    "lk:x{x}",
+    "'a' \"b\"",
 ];
 
 async fn connect(url: &str) -> Arc<dyn LockProvider> {
@@ -74,20 +94,90 @@ async fn all_names_are_kept_apart(url: &str) {
     assert!(locks.list("").await.unwrap().is_empty());
 }
 
+/// Everything that the servers store, by its key, with the slot that they themselves compute.
+async fn stored(servers: &[Server]) -> Vec<(String, u16)> {
+    let mut all = Vec::new();
+    for server in servers.iter().filter(|server| server.is_primary()) {
+        let client = redis::Client::open(server.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+        for key in keys {
+            let mut slot = redis::cmd("CLUSTER");
+            slot.arg("KEYSLOT").arg(&key);
+            all.push((key, slot.query_async(&mut connection).await.unwrap()));
+        }
+    }
+    all
+}
+
+/// Readers hold each name and a writer waits for it, so that each has all companions there are: they must
+/// be in its slot, and nothing else may be stored.
+async fn companions_are_in_the_slot_of_their_lock(cluster: &Cluster) {
+    let locks = connect(&cluster.url()).await;
+    let (mut held, mut waiting) = (Vec::new(), Vec::new());
+    for name in NAMES {
+        let shared = LockOptions::new().mode(Mode::Shared);
+        held.push([
+            locks.lock(name, &shared).await.unwrap(),
+            locks.lock(name, &shared).await.unwrap(),
+        ]);
+        let writer = locks.clone();
+        waiting.push(tokio::spawn(async move {
+            writer.lock(name, &LockOptions::new().fair()).await.unwrap().unlock().await.unwrap();
+        }));
+        while locks.status(name).await.unwrap().waiting == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let stored = stored(&cluster.servers).await;
+    assert_eq!(stored.len(), NAMES.len() * 4, "{stored:#?}");
+    for name in NAMES {
+        let of_it = |key: &str| {
+            let companion = key.strip_prefix("lk:{").and_then(|key| key.split_once('}'));
+            let companion = companion.map(|(_, rest)| rest.trim_start_matches(['h', 'q']));
+            key == *name || companion.and_then(|rest| rest.strip_prefix(':')) == Some(name)
+        };
+        let slots: Vec<_> =
+            stored.iter().filter(|(key, _)| of_it(key)).map(|(_, slot)| slot).collect();
+        assert!(
+            slots.len() == 4 && slots.windows(2).all(|pair| pair[0] == pair[1]),
+            "{name:?}: {slots:?}"
+        );
+    }
+    drop(held);
+    for waiting in waiting {
+        waiting.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn on_one_server() {
     all_names_are_kept_apart(&Server::start(&[]).url()).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_cluster() {
     let cluster = Cluster::start();
     all_names_are_kept_apart(&cluster.url()).await;
+    for server in cluster.servers.iter().filter(|server| server.is_primary()) {
+        server.command("FLUSHALL");
+    }
+    companions_are_in_the_slot_of_their_lock(&cluster).await;
 }
 
 #[tokio::test]
-async fn what_looks_like_a_companion_is_refused() {
+async fn what_cannot_be_a_name_is_refused_with_the_reason() {
     let server = Server::start(&[]);
-    let error = connect(&server.url()).await.lock("lk:{x}", &LockOptions::new()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    let locks = connect(&server.url()).await;
+    let long = "x".repeat(513);
+    let refused =
+        [("lk:{x}", "begin with"), ("a\0b", "NUL"), ("", "at least"), (&long, "at most 512")];
+    for (name, reason) in refused {
+        let error = locks.lock(name, &LockOptions::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+        assert_eq!(locks.status(name).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    assert!(server.command("DBSIZE").contains(":0"), "nothing was sent");
 }

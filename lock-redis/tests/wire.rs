@@ -18,6 +18,7 @@ use lock_core::Mode;
 use lock_redis::DRIVER;
 
 use crate::servers::Server;
+use crate::servers::until;
 
 async fn connect(url: &str) -> lock_core::Result<Arc<dyn LockProvider>> {
     let backend = DRIVER.open(ConnectUrl::parse(url)?).await?;
@@ -55,6 +56,25 @@ async fn a_free_key_costs_one_command_to_lock_and_one_to_unlock() {
     let heard = heard.await;
     assert_eq!(heard.len(), 2, "{heard:#?}");
     assert!(heard.iter().all(|line| line.contains("\"EVALSHA\"")), "{heard:#?}");
+}
+
+#[tokio::test]
+async fn a_lock_that_waits_for_replicas_costs_one_more_command_sent_along() {
+    let server = Server::start(&[]);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
+    until("a replica that has caught up", || {
+        replica.command("INFO replication").contains("master_link_status:up")
+    });
+    let locks = connect(&format!("{}?wait_replicas=1&wait_timeout=3s", server.url())).await;
+    let locks = locks.unwrap();
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    let heard = commands(&server, async {
+        locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    });
+    let verb = |line: &String| line.split('"').nth(1).unwrap_or_default().to_owned();
+    let ours = |verb: &String| !["REPLCONF", "PING"].contains(&verb.as_str());
+    let heard: Vec<_> = heard.await.iter().map(verb).filter(ours).collect();
+    assert_eq!(heard, ["EVALSHA", "WAIT", "EVALSHA"]);
 }
 
 #[tokio::test]

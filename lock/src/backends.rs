@@ -7,35 +7,40 @@ use lock_core::nearest;
 
 use crate::config::refused;
 
-/// The drivers that are compiled in, one per feature.
+/// The drivers that are compiled in.
 pub const DRIVERS: &[Driver] = &[
     #[cfg(feature = "memory")]
     lock_memory::DRIVER,
     #[cfg(feature = "sqlite")]
     lock_sqlite::DRIVER,
+    #[cfg(feature = "redis")]
+    lock_redis::DRIVER,
+    #[cfg(feature = "redis")]
+    lock_redis::REDLOCK,
 ];
 
 /// A backend that this or a later version can have.
 pub(crate) struct Backend {
-    /// Its name as provider, section and feature.
+    /// Its name as provider and section.
     pub(crate) name: &'static str,
     schemes: &'static [&'static str],
-    /// Whether this version has its feature.
-    exists: bool,
+    /// What compiles it in, if this version can.
+    feature: Option<&'static str>,
 }
 
 pub(crate) const BACKENDS: &[Backend] = &[
-    Backend { name: "memory", schemes: &["memory"], exists: true },
-    Backend { name: "sqlite", schemes: &["sqlite"], exists: true },
+    Backend { name: "memory", schemes: &["memory"], feature: Some("memory") },
+    Backend { name: "sqlite", schemes: &["sqlite"], feature: Some("sqlite") },
     Backend {
         name: "redis",
-        schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster", "redlock"],
-        exists: false,
+        schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster"],
+        feature: Some("redis"),
     },
-    Backend { name: "mysql", schemes: &["mysql", "mariadb"], exists: false },
-    Backend { name: "postgres", schemes: &["postgres", "postgresql"], exists: false },
-    Backend { name: "etcd", schemes: &["etcd", "etcds"], exists: false },
-    Backend { name: "zookeeper", schemes: &["zookeeper"], exists: false },
+    Backend { name: "redlock", schemes: &["redlock"], feature: Some("redis") },
+    Backend { name: "mysql", schemes: &["mysql", "mariadb"], feature: None },
+    Backend { name: "postgres", schemes: &["postgres", "postgresql"], feature: None },
+    Backend { name: "etcd", schemes: &["etcd", "etcds"], feature: None },
+    Backend { name: "zookeeper", schemes: &["zookeeper"], feature: None },
 ];
 
 /// Finds the driver for a URL.
@@ -67,9 +72,9 @@ pub(crate) fn of_provider(name: &str, drivers: &'static [Driver]) -> Result<&'st
 impl Backend {
     fn missing(&self, drivers: &[Driver]) -> lock_core::Error {
         let name = self.name;
-        if self.exists {
+        if let Some(feature) = self.feature {
             return refused(format!(
-                "backend {name} is not compiled in: enable feature {name:?} of crate lock"
+                "backend {name} is not compiled in: enable feature {feature:?} of crate lock"
             ));
         }
         let compiled = names(drivers);
@@ -113,7 +118,7 @@ mod tests {
         for driver in DRIVERS {
             let backend = BACKENDS.iter().find(|backend| backend.name == driver.name);
             let backend = backend.unwrap_or_else(|| panic!("{} is missing", driver.name));
-            assert!(backend.exists, "{}", driver.name);
+            assert!(backend.feature.is_some(), "{}", driver.name);
             assert_eq!(backend.schemes, driver.schemes, "{}", driver.name);
         }
     }

@@ -93,7 +93,9 @@ fn url(config: &Config, driver: &Driver) -> Result<ConnectUrl> {
             return Err(refused("provider sqlite has no place: set sqlite.path or url"));
         }
         (None, None, _) => {
-            return Err(refused(format!("provider {name} has no place: set url")));
+            let scheme = driver.schemes[0];
+            let hint = format!("set url, as in {scheme}://…");
+            return Err(refused(format!("provider {name} has no place: {hint}")));
         }
     };
     for (key, value) in values {

@@ -1,6 +1,6 @@
 //! Test programs, one lane of them: on two cores a second lane upsets the cases that keep time.
 
-use std::fs::File;
+use std::io::Read as _;
 use std::io::Seek as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::thread;
 
 use serde_json::Value;
 
+use crate::Failure;
 use crate::Result;
 use crate::all;
 use crate::process::run;
@@ -23,6 +24,8 @@ const LANES: usize = 1;
 
 /// A test program as cargo builds it.
 pub(crate) struct Binary {
+    /// Its package and source, such as `lock-core/tests/meetings.rs`.
+    name: String,
     program: PathBuf,
     /// The folder of its package, where cargo would run it.
     folder: PathBuf,
@@ -45,7 +48,9 @@ fn binary(message: &str) -> Option<Binary> {
     message["profile"]["test"].as_bool().filter(|test| *test)?;
     let program = message["executable"].as_str()?.into();
     let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
-    Some(Binary { program, folder })
+    let source = Path::new(message["target"]["src_path"].as_str()?);
+    let source = source.strip_prefix(folder.parent()?).unwrap_or(source);
+    Some(Binary { name: source.display().to_string(), program, folder })
 }
 
 /// Runs all to their end, also after one has failed; the output of each is shown whole.
@@ -62,24 +67,43 @@ pub(crate) fn run_all(binaries: &[Binary], adjust: impl Fn(&mut Command) + Sync)
     all(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// Runs a program of tests, shows its output once it has ended, and fails with the tests that failed.
+pub(crate) fn run_shown(name: &str, command: &mut Command) -> Result {
+    let mut file = tempfile::tempfile()?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?);
+    let outcome = run_quietly(command);
+    file.rewind()?;
+    let mut output = Vec::new();
+    file.read_to_end(&mut output)?;
+    let mut shown = std::io::stdout().lock();
+    writeln!(shown, "\n     Ran {name}")?;
+    shown.write_all(&output)?;
+    outcome.map_err(|failure| named(name, &String::from_utf8_lossy(&output), failure))
+}
+
+/// Puts the names of the failed tests in the place of how their program ended, if it has told them.
+fn named(name: &str, output: &str, failure: Failure) -> Failure {
+    let lists = output.split("\nfailures:\n").skip(1);
+    let tests = lists.flat_map(|list| list.lines().map_while(|line| line.strip_prefix("    ")));
+    let tests: Vec<String> = tests.map(|test| format!("test failed: {name}: {test}")).collect();
+    if tests.is_empty() {
+        Failure(format!("{name}: {failure}"))
+    } else {
+        Failure(tests.join("\n  "))
+    }
+}
+
 impl Binary {
+    /// Tells whether its tests are there for the sake of one server, which its path then names.
+    pub(crate) fn is_about(&self, server: &str) -> bool {
+        self.name.contains("/tests/") && self.name.contains(server)
+    }
+
     fn run(&self, adjust: impl Fn(&mut Command)) -> Result {
-        let output = tempfile::tempfile()?;
         let mut command = Command::new(&self.program);
         adjust(&mut command);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
-        let outcome = run_quietly(&mut command);
-        self.show(output)?;
-        outcome
-    }
-
-    fn show(&self, mut output: File) -> Result {
-        output.rewind()?;
-        let mut shown = std::io::stdout().lock();
-        writeln!(shown, "\n     Ran {} in {}", self.program.display(), self.folder.display())?;
-        std::io::copy(&mut output, &mut shown)?;
-        Ok(())
+        run_shown(&self.name, &mut command)
     }
 }
 
@@ -91,6 +115,7 @@ mod tests {
         let message = serde_json::json!({
             "reason": "compiler-artifact",
             "manifest_path": "/tmp/Cargo.toml",
+            "target": { "src_path": "/tmp/tests/some.rs" },
             "profile": { "test": test },
             "executable": executable,
         });
@@ -114,5 +139,30 @@ mod tests {
         let failure = run_all(&binaries, adjust).unwrap_err();
         assert_eq!(failure.to_string().matches("failed: exit status: 1").count(), 2, "{failure}");
         assert!(mark.exists());
+    }
+
+    #[test]
+    fn tests_of_one_server_are_known_by_their_path() {
+        let about = |name: &str| {
+            let binary =
+                Binary { name: name.into(), program: PathBuf::new(), folder: PathBuf::new() };
+            binary.is_about("redis")
+        };
+        assert!(about("lock-redis/tests/wire.rs") && about("lockctl/tests/redis.rs"));
+        assert!(!about("lock-redis/src/lib.rs") && !about("lockctl/tests/kill.rs"));
+    }
+
+    #[test]
+    fn each_failed_test_is_named_with_its_program() {
+        // As both harnesses tell it: what failed and why, then the names.
+        let output = "test a ... FAILED\n\nfailures:\n\n---- a ----\n    indented\n\nfailures:\n    \
+                      a::b\n    c - d (line 3)\n\ntest result: FAILED. 1 passed; 2 failed\n";
+        let failure = named("lock/src/lib.rs", output, Failure("it failed".into()));
+        assert_eq!(
+            failure.to_string(),
+            "test failed: lock/src/lib.rs: a::b\n  test failed: lock/src/lib.rs: c - d (line 3)"
+        );
+        let aborted = named("lock/src/lib.rs", "running 2 tests\n", Failure("it failed".into()));
+        assert_eq!(aborted.to_string(), "lock/src/lib.rs: it failed");
     }
 }

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `bench`, `servers` and `ci`.
+//! The project's own commands: `cargo xtask test`, `bench`, `storm`, `servers` and `ci`.
 //!
 //! They need no tool that a machine with Rust does not have; what the tests need besides, `--install`
 //! gets from Debian or Ubuntu.
@@ -11,6 +11,7 @@ mod package;
 mod process;
 mod server;
 mod signal;
+mod storm;
 mod test;
 mod workspace;
 
@@ -34,6 +35,8 @@ enum Command {
     /// Measure the backends; `cargo xtask bench --help` tells what can be chosen
     #[command(disable_help_flag = true)]
     Bench(bench::Options),
+    /// Put a backend through random faults; a bounded run of this is among the tests
+    Storm(storm::Options),
     /// Start the servers, print how to reach them, and stop them on ctrl-c
     Servers {
         /// Install what is missing (Debian or Ubuntu, as root or by sudo)
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
     let done = signal::catch().and_then(|()| match arguments.command {
         Command::Test(options) => test::test(&options),
         Command::Bench(options) => bench::bench(&options),
+        Command::Storm(options) => storm::storm(&options),
         Command::Servers { install } => server::serve(install),
         Command::Ci(options) => ci::ci(&options),
     });

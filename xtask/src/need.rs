@@ -43,10 +43,18 @@ pub(crate) const NEEDS: &[Need] = &[
         name: "redis",
         program: "redis-server",
         beside: None,
-        // The tests start their own, to hurt them.
         packages: &["redis-server"],
         builds: &[],
-        server: None,
+        // Those to be hurt are started by the tests.
+        server: Some(Server { variable: "LOCK_TEST_REDIS_URL", start: server::redis::start }),
+    },
+    Need {
+        name: "redlock",
+        program: "redis-server",
+        beside: None,
+        packages: &["redis-server"],
+        builds: &[],
+        server: Some(Server { variable: "LOCK_TEST_REDLOCK_URLS", start: server::redis::start }),
     },
     Need {
         name: "postgres",
@@ -103,6 +111,11 @@ pub(crate) fn leave_out() -> impl Iterator<Item = String> {
 }
 
 impl Server {
+    /// How many have to be started: a variable for several URLs is for a quorum, of five.
+    pub(crate) fn count(&self) -> usize {
+        if self.variable.ends_with("_URLS") { 5 } else { 1 }
+    }
+
     /// Tells whether somebody has named a server to use.
     pub(crate) fn is_elsewhere(&self) -> bool {
         std::env::var_os(self.variable).is_some_and(|url| !url.is_empty())

@@ -21,7 +21,7 @@ const NOTHING_STARTS: &str =
 
 /// Installs what is missing. The servers that come with it are not started.
 pub(crate) fn install(without: &[String]) -> Result {
-    let missing: Vec<&str> = missing(without).flat_map(|need| need.packages).copied().collect();
+    let missing = packages(missing(without));
     if missing.is_empty() {
         return Ok(());
     }
@@ -37,8 +37,18 @@ pub(crate) fn install(without: &[String]) -> Result {
 
 /// Says what to type to get `needs`.
 pub(crate) fn advice<'a>(needs: impl Iterator<Item = &'a Need>) -> String {
-    let packages: Vec<&str> = needs.flat_map(|need| need.packages).copied().collect();
-    format!("apt-get install {}, or add --install", packages.join(" "))
+    format!("apt-get install {}, or add --install", packages(needs).join(" "))
+}
+
+/// Names each package once, also if it brings what several need.
+fn packages<'a>(needs: impl Iterator<Item = &'a Need>) -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    for package in needs.flat_map(|need| need.packages) {
+        if !packages.contains(package) {
+            packages.push(*package);
+        }
+    }
+    packages
 }
 
 fn check_able(missing: &[&str]) -> Result {

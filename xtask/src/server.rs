@@ -2,6 +2,7 @@
 
 pub(crate) mod etcd;
 pub(crate) mod postgres;
+pub(crate) mod redis;
 
 use std::fs::File;
 use std::fs::Permissions;
@@ -80,16 +81,28 @@ impl Servers {
             return Ok(());
         };
         let Some(server) = &need.server else { return Ok(()) };
-        let folder = self.folder.path().join(need.name);
-        std::fs::create_dir(&folder)?;
-        match (server.start)(&program, &folder) {
-            Ok(running) => {
-                self.variables.push((server.variable, running.url.clone()));
-                self.running.push(running);
-            }
+        match self.start_one_or_several(need, server, &program) {
+            Ok(urls) => self.variables.push((server.variable, urls.join(","))),
             Err(failure) => self.absent.push((need, format!("it did not start: {failure}"))),
         }
         signal::check()
+    }
+
+    fn start_one_or_several(
+        &mut self,
+        need: &Need,
+        server: &Server,
+        program: &Path,
+    ) -> Result<Vec<String>> {
+        let mut urls = Vec::new();
+        for number in 1..=server.count() {
+            let folder = self.folder.path().join(format!("{}-{number}", need.name));
+            std::fs::create_dir(&folder)?;
+            let running = (server.start)(program, &folder)?;
+            urls.push(running.url.clone());
+            self.running.push(running);
+        }
+        Ok(urls)
     }
 }
 

@@ -11,7 +11,6 @@ use crate::need::leave_out;
 use crate::need::not_to_be_built;
 use crate::package;
 use crate::process::cargo;
-use crate::process::run;
 use crate::server::Servers;
 use crate::workspace::Workspace;
 
@@ -24,7 +23,8 @@ pub(crate) struct Options {
     /// Install what is missing (Debian or Ubuntu, as root or by sudo)
     #[arg(long)]
     pub(crate) install: bool,
-    /// Run the long tests too: properties on many more inputs
+    /// Run the long tests too: properties on many more inputs, whole minutes of contending processes,
+    /// stores of several nodes
     #[arg(long)]
     full: bool,
     /// Go without this server; may be repeated
@@ -68,13 +68,14 @@ fn tests(options: &Options, servers: &Servers) -> Result {
         .third_party(&["test"])
         .and_then(|mut command| binaries::build(&mut command))
         .map(|more| binaries.extend(more));
+    binaries.retain(|binary| !options.without.iter().any(|name| binary.is_about(name)));
     let adjust = |command: &mut Command| adjust(command, options, servers);
     let ran = binaries::run_all(&binaries, adjust);
     // After the others, because they keep every core busy.
     let mut examples = cargo_test();
     examples.args(["--doc", "--no-fail-fast"]);
     adjust(&mut examples);
-    all([third_party, ran, run(&mut examples)])
+    all([third_party, ran, binaries::run_shown("documentation", &mut examples)])
 }
 
 /// Tells a test program what to run, and where its servers are.
@@ -123,7 +124,7 @@ mod tests {
         let failure = check_names(&["etdc".to_owned()]).unwrap_err();
         assert_eq!(
             failure.to_string(),
-            "--without etdc: there is only protoc, redis, postgres, etcd"
+            "--without etdc: there is only protoc, redis, redlock, postgres, etcd"
         );
     }
 

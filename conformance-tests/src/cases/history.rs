@@ -225,9 +225,10 @@ async fn of_readers_and_writers_is_sound(cx: Cx) -> Outcome {
     Ok(check::no_mode_starves(&history, 60)?)
 }
 
-/// Takes a permit for a short time now and then, and is heard of no more.
+/// Takes a permit for a short time now and then, and is heard of no more: twice at least.
 async fn die_with_permits(cx: Cx, until: BootInstant, recorder: Arc<Recorder>) -> Outcome {
-    while now() < until {
+    let mut deaths = 0;
+    while now() < until || deaths < 2 {
         // A client of its own each time: on a session store it takes the session with it.
         let client = cx.client().await?;
         let mut claim = cx.claim_for("a", cx.ttl(&*client));
@@ -243,8 +244,9 @@ async fn die_with_permits(cx: Cx, until: BootInstant, recorder: Arc<Recorder>) -
                 recorder.add(gone.granted(fence, lease, granularity));
             }
             dies(&*client, lease).await?;
+            deaths += 1;
         }
-        sleep(ms(20)).await;
+        sleep(ms(5)).await;
     }
     Ok(())
 }

@@ -54,7 +54,8 @@ impl Bad {
 
 async fn of_validity_counts_from_the_send(cx: Cx) -> Outcome {
     let Bad { engine, link, ttl, .. } = Bad::new(&cx).await?;
-    let back = ttl / 2;
+    // A store of several parts may need two replies.
+    let back = ttl / 4;
     link.set(Weather::Slow { there: ms(0), back });
     let before = now();
     let guard = lock(&engine, "a", opts().ttl(ttl).without_renewal()).await?;

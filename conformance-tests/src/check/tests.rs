@@ -238,3 +238,51 @@ fn c10_rejects_a_loss_told_late_or_never() {
     assert_eq!(violation(losses_are_told(&told, ns(20))), "C10");
     assert_eq!(losses_are_told(&told, ns(50)), Ok(()));
 }
+
+/// The store may have forgotten, and who was forgotten may believe in it until then.
+fn forget(at: (u64, u64), deadline: u64) -> Record {
+    Record { fence: None, deadline_ns: Some(deadline), ..record(0, Op::Forget, at, 0) }
+}
+
+#[test]
+fn c3_excuses_exactly_what_was_forgotten() {
+    let (before, after) = (acquire(1, (0, 10), 1, 100), acquire(2, (45, 50), 2, 150));
+    let excused = [before.clone(), forget((30, 40), 140), after.clone()];
+    assert_eq!(holds_do_not_overlap(&excused), Ok(()));
+    assert_eq!(excused_overlaps(&excused), [[&excused[2], &excused[0], &excused[1]]]);
+    let bad = [before.clone(), forget((60, 70), 170), after.clone()];
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3", "both came before");
+    let bad = [acquire(1, (41, 42), 1, 100), forget((30, 40), 140), after.clone()];
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3", "both came after");
+    let bad = [before.clone(), forget((30, 40), 90), after.clone()];
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3", "believed for too long");
+    let other = Record { key: "b".into(), ..forget((30, 40), 140) };
+    let bad = [before, other, after];
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3", "another key was forgotten");
+}
+
+#[test]
+fn c3_counts_permits_that_were_not_forgotten() {
+    let permit = |process, at| acquire_in(permits(1), process, at, process);
+    let bad = [permit(1, (0, 10)), forget((20, 30), 2000), permit(2, (40, 50))];
+    assert_eq!(holds_do_not_overlap(&bad), Ok(()));
+    let bad = [&bad[..], &[permit(3, (60, 70))]].concat();
+    assert_eq!(violation(holds_do_not_overlap(&bad)), "C3");
+}
+
+#[test]
+fn c2_excuses_a_predecessor_that_was_forgotten_but_no_order_in_real_time() {
+    let late = [acquire(1, (0, 60), 1, 100), forget((30, 40), 140), acquire(2, (45, 50), 2, 150)];
+    assert_eq!(fences_follow_holds(&late), Ok(()));
+    let lower = [acquire(1, (0, 10), 2, 100), forget((30, 40), 140), acquire(2, (45, 50), 1, 150)];
+    assert_eq!(violation(fences_rise_in_real_time(&lower)), "C2");
+}
+
+#[test]
+fn c1_excuses_two_stores_that_granted_apart_from_each_other() {
+    let twice = [acquire(1, (0, 30), 7, 100), acquire(2, (20, 40), 7, 100)];
+    let split = [&twice[..], &[forget((25, 50), 150)]].concat();
+    assert_eq!(fences_are_unique(&split), Ok(()));
+    let before = [&twice[..], &[forget((35, 50), 150)]].concat();
+    assert_eq!(violation(fences_are_unique(&before)), "C1", "one came before");
+}

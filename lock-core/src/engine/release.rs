@@ -79,7 +79,7 @@ fn unconfirmed(cause: &Error) -> Error {
 async fn release_once(shared: &Arc<Shared>, claim: &Claim) -> Result<Release> {
     let released = shared.limited("release", shared.backend.release(claim)).await;
     if released.is_ok() {
-        shared.waiters.wake_key(&claim.key);
+        shared.waiters.released(&claim.key, shared.profile.wakeup);
     }
     released
 }

@@ -112,10 +112,9 @@ impl Shared {
         }
     }
 
+    /// What a request is told that had all the time of an operation.
     pub(crate) fn no_answer(&self) -> Error {
-        let limit = self.options.operation_timeout;
-        Error::new(ErrorKind::Unavailable, format!("the store gave no answer within {limit:?}"))
-            .ambiguous()
+        no_answer_within(self.options.operation_timeout)
     }
 
     /// Bounds one request by the operation's time limit and says what it was. A backend that panics
@@ -141,7 +140,7 @@ impl Shared {
         let answer = tokio::select! {
             biased;
             answer = request => answer.unwrap_or_else(|_| Err(panicked())),
-            () = too_late => Err(self.no_answer()),
+            () = too_late => Err(no_answer_within(limit)),
         };
         answer.map_err(|error| self.stamp(error, operation, None))
     }
@@ -211,6 +210,11 @@ impl Shared {
             format!("{unpaid} releases are not confirmed after {timeout:?}; TTLs end them");
         Err(Error::new(ErrorKind::Timeout, message))
     }
+}
+
+fn no_answer_within(limit: Duration) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the store gave no answer within {limit:?}"))
+        .ambiguous()
 }
 
 fn panicked() -> Error {

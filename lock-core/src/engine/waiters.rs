@@ -18,6 +18,7 @@ use crate::Hint;
 use crate::LockKey;
 use crate::Peek;
 use crate::PollPlan;
+use crate::Wakeup;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
 use crate::sync::Notify;
@@ -135,12 +136,22 @@ impl Waiters {
         self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes those who wait for `key`: it was released here.
+    /// Wakes those who wait for `key`.
     pub(crate) fn wake_key(&self, key: &LockKey) {
+        self.wake(key, |_| true);
+    }
+
+    /// Wakes those whom a release of `key` in this process may let in. A store that pushes tells the
+    /// waiters in its line whose turn it is: to ask for all of them would cost a request each.
+    pub(crate) fn released(&self, key: &LockKey, wakeup: Wakeup) {
+        self.wake(key, |waiter| wakeup == Wakeup::Poll || !waiter.claim.queue);
+    }
+
+    fn wake(&self, key: &LockKey, meant: impl Fn(&Waiter) -> bool) {
         if self.count.load(Ordering::Acquire) > 0 {
             // Woken outside the mutex: a waker may run its task at once.
             let waiters = self.lock().get(key).cloned().unwrap_or_default();
-            waiters.iter().for_each(|waiter| waiter.notify());
+            waiters.iter().filter(|waiter| meant(waiter)).for_each(|waiter| waiter.notify());
         }
     }
 

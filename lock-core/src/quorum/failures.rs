@@ -22,11 +22,21 @@ impl MemberErrors {
     }
 }
 
+/// For who opens the members of a combination and has to say which could not be.
+impl FromIterator<(String, Error)> for MemberErrors {
+    fn from_iter<T: IntoIterator<Item = (String, Error)>>(failures: T) -> Self {
+        Self(failures.into_iter().collect())
+    }
+}
+
 impl fmt::Display for MemberErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (name, error)) in self.iter().enumerate() {
             let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{name}: {}", error.message())?;
+            // Who talks to several servers names the one, which may be the member itself.
+            let message = error.message();
+            let itself = message.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+            write!(f, "{separator}{name}: {}", itself.unwrap_or(message))?;
         }
         Ok(())
     }
@@ -35,12 +45,14 @@ impl fmt::Display for MemberErrors {
 impl StdError for MemberErrors {}
 
 impl Group {
-    /// The error of a round that came to nothing. It counts those who have not answered within `budget`.
+    /// The error of a round that came to nothing. Where `budget` was waited for, it counts those who have
+    /// not answered: a round that ended because too many had failed has not waited for the others.
     pub(super) fn failure<T: Send>(&self, round: &Round<'_, T>, budget: Duration) -> Error {
+        let waited = round.failed() < self.block();
         let failed = |(at, node): (usize, &std::sync::Arc<super::node::Node>)| {
             let error = match round.answer(at) {
                 Some(answer) => answer.as_ref().err().cloned(),
-                None => round.is_pending(at).then(|| no_answer(budget)),
+                None => (waited && round.is_pending(at)).then(|| no_answer(budget)),
             };
             Some((node.name.clone(), error?))
         };

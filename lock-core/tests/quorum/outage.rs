@@ -75,3 +75,17 @@ async fn it_is_over_as_soon_as_one_of_them_is_back() {
     rig.heal(2);
     rig.acquire(&claim()).await;
 }
+
+#[tokio::test]
+async fn who_was_not_waited_for_is_not_said_to_have_failed() {
+    let rig = Rig::new();
+    rig.fail(0);
+    rig.controls(1).delay(Call::Attempt, When::Before, BUDGET / 2);
+    rig.fail(2);
+    let error = rig.during(SECOND, rig.quorum.attempt(&claim())).await.unwrap_err();
+    let told = "2 of 3 members failed: m1: connection refused; m3: connection refused";
+    assert_eq!(error.to_string(), told);
+    assert!(error.is_ambiguous(), "m2 may hold for a moment");
+    rig.hand.advance(SECOND).await;
+    assert_eq!(rig.held_at().await, []);
+}

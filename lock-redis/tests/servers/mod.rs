@@ -35,7 +35,7 @@ impl Server {
         Self::start_with(None, arguments)
     }
 
-    fn start_with(file: Option<&str>, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(file: Option<&str>, arguments: &[&str]) -> Self {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("lock-redis-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
@@ -53,7 +53,18 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.name())
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// As it says itself, in whole seconds.
+    pub(crate) fn uptime(&self) -> Duration {
+        let info = self.command("INFO server");
+        let seconds = info.split("uptime_in_seconds:").nth(1).unwrap().lines().next().unwrap();
+        Duration::from_secs(seconds.parse().unwrap())
     }
 
     /// Kills it as a power cut would.
@@ -66,6 +77,14 @@ impl Server {
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.arguments, &self.folder);
         self.await_ready();
+    }
+
+    /// Removes what it has saved. It must not be running.
+    pub(crate) fn lose_data(&self) {
+        for name in ["appendonlydir", "appendonly.aof", "dump.rdb"] {
+            let path = self.folder.join(name);
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
     }
 
     pub(crate) fn freeze(&self) {
@@ -81,13 +100,34 @@ impl Server {
         ask(self.port, command).unwrap()
     }
 
+    pub(crate) fn holds(&self, key: &str) -> bool {
+        self.command(&format!("EXISTS {key}")).starts_with(":1")
+    }
+
+    /// Returns what `INFO` says under a name.
+    pub(crate) fn info(&self, name: &str) -> Option<String> {
+        let info = ask(self.port, "INFO everything").ok()?;
+        let mut lines = info.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(it, _)| *it == name).map(|(_, value)| value.to_owned())
+    }
+
+    pub(crate) fn is_primary(&self) -> bool {
+        self.info("role").as_deref() == Some("master")
+    }
+
+    /// Tells whether it follows a primary and has all that it had when it asked.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.info("master_link_status").as_deref() == Some("up")
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     fn await_ready(&self) {
         until("a server that answers", || {
-            ask(self.port, "PING").is_ok_and(|answer| answer.contains("PONG"))
+            let answer = ask(self.port, "PING").unwrap_or_default();
+            answer.contains("PONG") || answer.contains("NOAUTH")
         });
     }
 }
@@ -209,6 +249,39 @@ impl Watched {
     }
 }
 
+/// Servers that know nothing of each other, and save nothing.
+pub(crate) struct Fleet {
+    pub(crate) servers: Vec<Server>,
+}
+
+impl Fleet {
+    pub(crate) fn start(size: usize) -> Self {
+        let start = |_| Server::start(&["--save", "", "--appendonly", "no"]);
+        Self { servers: (0..size).map(start).collect() }
+    }
+
+    pub(crate) fn url(&self, query: &str) -> String {
+        let names: Vec<_> = self.servers.iter().map(Server::name).collect();
+        format!("redlock://{}?{query}", names.join(","))
+    }
+
+    pub(crate) fn urls(&self) -> String {
+        self.servers.iter().map(Server::url).collect::<Vec<_>>().join(",")
+    }
+
+    /// Waits until every server says that it has run for longer than `age`.
+    pub(crate) fn await_age(&self, age: Duration) {
+        until_within(age + Duration::from_secs(10), "fleet that is old enough", || {
+            self.servers.iter().all(|server| server.uptime() > age)
+        });
+    }
+
+    /// The servers that have something under `key`.
+    pub(crate) fn holding(&self, key: &str) -> Vec<usize> {
+        (0..self.servers.len()).filter(|at| self.servers[*at].holds(key)).collect()
+    }
+}
+
 fn spawn(arguments: &[String], folder: &Path) -> Child {
     let log = fs::File::create(folder.join("log")).unwrap();
     Command::new("redis-server")
@@ -233,7 +306,7 @@ fn ask(port: u16, command: &str) -> std::io::Result<String> {
 }
 
 /// A cluster's bus listens 10,000 above.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bus = port.checked_add(10_000);
@@ -244,10 +317,14 @@ fn free_port() -> u16 {
 }
 
 /// Waits for what has to come.
-pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, test: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(30), what, test);
+}
+
+fn until_within(limit: Duration, what: &str, mut test: impl FnMut() -> bool) {
     let start = Instant::now();
     while !test() {
-        assert!(start.elapsed() < Duration::from_secs(30), "no {what} within 30 s");
+        assert!(start.elapsed() < limit, "no {what} within {limit:?}");
         sleep(Duration::from_millis(50));
     }
 }

@@ -47,12 +47,12 @@ fn check<T>(head: &str, attempt: impl Fn(&str) -> Result<T>) {
 }
 
 fn connect(config: &Config) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(config.connect()).map(drop)
 }
 
 #[test]
-#[cfg(all(feature = "memory", feature = "sqlite"))]
+#[cfg(all(feature = "memory", feature = "sqlite", feature = "redis"))]
 fn a_url_is_refused_in_the_manual_s_words() {
     check("| URL |", |url| connect(&Config::of_url(url)?));
 }
@@ -63,7 +63,7 @@ fn a_feature_that_is_off_is_named_in_the_manual_s_words() {
 }
 
 #[test]
-#[cfg(all(feature = "memory", feature = "sqlite"))]
+#[cfg(all(feature = "memory", feature = "sqlite", feature = "redis"))]
 fn a_configuration_is_refused_in_the_manual_s_words() {
     check("| configuration |", |text| connect(&Config::parse(text, "yaml")?));
 }
@@ -74,7 +74,7 @@ fn a_file_is_refused_in_the_manual_s_words() {
 }
 
 #[test]
-#[cfg(all(feature = "memory", feature = "sqlite"))]
+#[cfg(all(feature = "memory", feature = "sqlite", feature = "redis"))]
 fn the_environment_is_refused_in_the_manual_s_words() {
     check("| variable |", |variable| {
         let mut config = Config::from_vars(variable.split_once('='))?;
@@ -176,7 +176,7 @@ fn a_call_is_refused_in_the_manual_s_words() {
 }
 
 #[test]
-#[cfg(all(feature = "memory", feature = "sqlite"))]
+#[cfg(all(feature = "memory", feature = "sqlite", feature = "redis"))]
 fn the_manual_lists_each_query_key_and_no_other() {
     let row =
         |backend: &str, param: &Param| format!("| {backend} | `{}` | {} |", param.name, param.help);

@@ -150,6 +150,7 @@ fn environment(context: &Context, guard: &LockGuard) -> Vec<(&'static str, Optio
         ("LOCK_URL", url.as_ref().map(ConnectUrl::to_string)),
         ("LOCK_PROVIDER", None),
         ("LOCK_SQLITE_PATH", None),
+        ("LOCK_REDIS_SENTINEL_PASSWORD", None),
     ]
 }
 

@@ -24,11 +24,16 @@ use tempfile::TempDir;
 /// Nothing here takes longer unless it hangs.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-pub struct Place(TempDir);
+pub struct Place(TempDir, Option<String>);
 
 impl Place {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self(tempfile::tempdir().unwrap(), None)
+    }
+
+    /// A place whose locks are at `url`.
+    pub fn over(url: &str) -> Self {
+        Self(tempfile::tempdir().unwrap(), Some(url.to_owned()))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -36,7 +41,8 @@ impl Place {
     }
 
     pub fn url(&self) -> String {
-        format!("sqlite:{}", self.path("locks.db").display())
+        let file = || format!("sqlite:{}", self.path("locks.db").display());
+        self.1.clone().unwrap_or_else(file)
     }
 
     pub fn lockctl(&self, arguments: &[&str]) -> Command {
@@ -58,8 +64,11 @@ impl Place {
     pub fn start_job(&self, arguments: &[&str], name: &str, script: &str) -> Child {
         let path = self.path(name);
         let script = format!("echo $$ > {0}.new; mv {0}.new {0}\n{script}", path.display());
-        let child = self.start(&[arguments, &["--", "sh", "-c", &script]].concat());
-        eventually("the job starts", || path.exists());
+        let mut child = self.start(&[arguments, &["--", "sh", "-c", &script]].concat());
+        eventually("the job starts or lockctl ends", || {
+            path.exists() || child.try_wait().unwrap().is_some()
+        });
+        assert!(path.exists(), "{:?}", finish(child));
         child
     }
 

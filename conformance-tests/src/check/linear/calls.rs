@@ -1,12 +1,14 @@
 //! A recorded history of one key as calls to be put in order.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use lock_core::Mode;
 
 use super::Refusals;
 use crate::check::Checked;
 use crate::check::Violation;
+use crate::check::forgotten::Forgotten;
 use crate::check::wrong;
 use crate::history::Done;
 use crate::history::Op;
@@ -43,6 +45,8 @@ pub(super) struct Hold<'a> {
     pub(super) grant: &'a Record,
     /// From when on it may be gone although nobody released it for certain.
     pub(super) goes_from: u64,
+    /// Whether the store may have forgotten it.
+    forgotten: bool,
 }
 
 /// The calls on one key.
@@ -62,14 +66,12 @@ impl<'a> Calls<'a> {
     ///
     /// A fence that was granted twice, or a release of what was never granted.
     pub(super) fn read(records: &[&'a Record], refusals: Refusals) -> Result<Self, Violation> {
+        let forgotten = Forgotten::of(records.iter().copied());
+        let records = &without_doubles(records, &forgotten)?;
         let mut grants: Vec<_> = records.iter().copied().filter(|record| granted(record)).collect();
         grants.sort_by_key(|grant| grant.fence);
-        let mut numbers = BTreeMap::new();
-        for (number, grant) in grants.iter().enumerate() {
-            if let Some(other) = numbers.insert(grant.fence, number) {
-                twice(grant, grants[other])?;
-            }
-        }
+        let numbers: BTreeMap<_, _> =
+            grants.iter().enumerate().map(|(number, grant)| (grant.fence, number)).collect();
         let mut own = BTreeMap::<_, Vec<_>>::new();
         for record in records {
             own.entry(record.fence).or_default().push(*record);
@@ -77,11 +79,14 @@ impl<'a> Calls<'a> {
         // Who may have forced it open does not say when.
         let forced = records.iter().filter(|it| it.op == Op::Evict && it.result != Done::Ok);
         let forced = forced.map(|record| record.invoke_ns).min().unwrap_or(u64::MAX);
-        let holds = grants.iter().map(|grant| Hold::new(grant, &own[&grant.fence], forced));
-        let holds = holds.collect();
+        let hold = |grant: &&'a Record| Hold::new(grant, &own[&grant.fence], forced, &forgotten);
+        let holds: Vec<_> = grants.iter().map(hold).collect();
         let mut calls = Vec::new();
         for &record in records {
-            if let Some(step) = step(record, refusals, &numbers)? {
+            let hold = numbers.get(&record.fence).map(|number| &holds[*number]);
+            if let Some(step) = step(record, refusals, &numbers)?
+                && !hold.is_some_and(|hold| hold.makes_unknown(record))
+            {
                 calls.push(Call { step, record });
             }
         }
@@ -96,8 +101,9 @@ impl<'a> Calls<'a> {
 }
 
 impl<'a> Hold<'a> {
-    /// Describes a grant by all records that have its fence.
-    fn new(grant: &'a Record, own: &[&Record], forced: u64) -> Self {
+    /// Describes a grant by all records of it, and by when it may have been forced or
+    /// forgotten.
+    fn new(grant: &'a Record, own: &[&Record], forced: u64, forgotten: &Forgotten<'_>) -> Self {
         let of = |op, result| own.iter().filter(move |it| it.op == op && it.result == result);
         // The guard's last word counts: a renewal can bring the end nearer, too.
         let told = own.iter().filter(|record| record.deadline_ns.is_some());
@@ -105,9 +111,28 @@ impl<'a> Hold<'a> {
         let dropped = of(Op::Release, Done::Info).map(|record| record.invoke_ns).min();
         let end = deadline.into_iter().chain(dropped).min().unwrap_or(u64::MAX).min(forced);
         let seen = of(Op::Renew, Done::Ok).map(|record| record.invoke_ns).max().unwrap_or(0);
-        let released = of(Op::Release, Done::Ok).next().is_some();
-        let goes_from = if released { u64::MAX } else { end.max(seen) };
-        Self { mode: grant.mode, grant, goes_from }
+        let released = of(Op::Release, Done::Ok).map(|record| record.return_ns).min();
+        let unlocked = of(Op::Release, Done::Ok).map(|record| record.invoke_ns).min();
+        let forgotten = forgotten.of_key(&grant.key).find(|loss| {
+            let asked = grant.invoke_ns <= loss.return_ns;
+            let there = released.is_none_or(|released| released >= loss.invoke_ns);
+            asked && there && seen <= loss.return_ns
+        });
+        let goes_from = match forgotten {
+            // What its unlock did is unknown then, too.
+            Some(loss) => end.min(loss.invoke_ns).min(unlocked.unwrap_or(u64::MAX)),
+            None if released.is_some() => u64::MAX,
+            None => end.max(seen),
+        };
+        Self { mode: grant.mode, grant, goes_from, forgotten: forgotten.is_some() }
+    }
+
+    /// Whether a record says of this hold that it was there, when it may have been forgotten: an
+    /// unlock is repeated until the store has answered, and what is gone then counts as released; and
+    /// of two primaries each says so of its own.
+    fn makes_unknown(&self, record: &Record) -> bool {
+        let was_there = record.result == Done::Ok && matches!(record.op, Op::Release | Op::Renew);
+        self.forgotten && was_there
     }
 }
 
@@ -124,6 +149,22 @@ fn is_unknown(record: &Record) -> bool {
     }
 }
 
+/// Leaves out holds of one fence that two stores granted apart from each other: nothing tells them apart.
+fn without_doubles<'a>(
+    records: &[&'a Record],
+    forgotten: &Forgotten<'_>,
+) -> Result<Vec<&'a Record>, Violation> {
+    let (mut fences, mut doubles) = (BTreeMap::new(), BTreeSet::new());
+    for &grant in records.iter().filter(|record| granted(record)) {
+        match fences.insert(grant.fence, grant) {
+            Some(other) if !forgotten.splits(grant, other) => twice(grant, other)?,
+            Some(_) => drop(doubles.insert(grant.fence)),
+            None => {}
+        }
+    }
+    Ok(records.iter().copied().filter(|record| !doubles.contains(&record.fence)).collect())
+}
+
 fn twice(one: &Record, other: &Record) -> Checked {
     wrong("C5", format!("one fence for {one:?} and {other:?}"))
 }
@@ -134,7 +175,9 @@ fn step(
     numbers: &BTreeMap<Option<u64>, usize>,
 ) -> Result<Option<Step>, Violation> {
     let step = match (record.op, record.result) {
-        (Op::Look | Op::Write, _) | (_, Done::Info) | (Op::Acquire, Done::Fail) => return Ok(None),
+        (Op::Look | Op::Write | Op::Forget, _) | (_, Done::Info) | (Op::Acquire, Done::Fail) => {
+            return Ok(None);
+        }
         (Op::Try, Done::Fail) => return Ok((refusals == Refusals::Exact).then_some(Step::Refuse)),
         (Op::Evict, Done::Fail) => return Ok(None),
         (Op::Evict, Done::Ok) => return Ok(Some(Step::Clear)),

@@ -270,3 +270,23 @@ fn what_cannot_be_decided_is_no_success() {
     assert!(violation.message.contains("undecided after 10 points: 72 calls"), "{violation}");
     assert_eq!(decide(&history, Refusals::Exact, 10_000), Ok(()));
 }
+
+fn forget(at: (u64, u64)) -> Record {
+    Record { fence: None, ..record(0, Op::Forget, W, at, 0) }
+}
+
+#[test]
+fn lets_go_what_was_forgotten_and_nothing_else() {
+    let (before, after) = (take(1, W, (0, 10), 1, 1000), take(2, W, (45, 50), 2, 1000));
+    good(&[before.clone(), forget((30, 40)), after.clone()]);
+    // The holder hears of it, or its unlock is repeated until nobody knows what it did.
+    good(&[before.clone(), forget((30, 40)), miss(1, (60, 70), 1)]);
+    good(&[before.clone(), forget((30, 40)), after.clone(), leave(1, (60, 70), 1)]);
+    // It may have been unlocked before, though the answer came after.
+    good(&[before.clone(), leave(1, (30, 90), 1), after.clone(), forget((60, 70))]);
+    bad(&[before.clone(), forget((60, 70)), after.clone()]);
+    bad(&[take(1, W, (41, 42), 1, 1000), forget((30, 40)), after.clone()]);
+    // Who is confirmed after it was not forgotten; nor was who had released before.
+    bad(&[before.clone(), forget((30, 40)), after.clone(), renew(1, (60, 70), 1, 1000)]);
+    bad(&[before, leave(1, (20, 25), 1), forget((30, 40)), take(3, W, (12, 15), 3, 1000)]);
+}

@@ -1,0 +1,149 @@
+//! The processes of a storm: started, killed, frozen, replaced, and heard.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Cx;
+use crate::Failure;
+use crate::Outcome;
+use crate::child::Role;
+use crate::cx::now;
+use crate::history::Done;
+use crate::history::Op;
+use crate::history::Record;
+use crate::process::Process;
+
+use super::Target;
+use super::work::Mood;
+use super::work::Part;
+use super::work::RESTING;
+
+type Environment = Option<Vec<(String, String)>>;
+
+/// How many processes there are.
+pub(super) const HANDS: usize = 4;
+
+/// How many tasks each of them has.
+const TASKS: u64 = 3;
+
+/// The processes, and what they recorded in this round.
+pub(super) struct Crew {
+    cx: Cx,
+    /// How each place reaches the store.
+    environments: Vec<Environment>,
+    part: Part,
+    mood: Mood,
+    hands: Vec<Hand>,
+    records: Vec<Record>,
+    /// The tasks that were killed or frozen in this round.
+    hurt: BTreeSet<u64>,
+}
+
+struct Hand {
+    process: Process,
+    tasks: std::ops::Range<u64>,
+}
+
+impl Crew {
+    /// Starts all processes; `part` is what they have in common.
+    pub(super) fn start(cx: &Cx, target: &Arc<dyn Target>, part: Part) -> Outcome<Self> {
+        let (hands, records, hurt) = (Vec::new(), Vec::new(), BTreeSet::new());
+        let lines = target.lines().into_iter().map(|line| Some(line.environment));
+        let mut environments: Vec<_> = lines.collect();
+        if environments.is_empty() {
+            environments.push(target.environment());
+        }
+        let (cx, mood) = (cx.clone(), Mood::Rest);
+        let mut crew = Self { cx, environments, part, mood, hands, records, hurt };
+        for place in 0..HANDS {
+            let hand = crew.hire(place)?;
+            crew.hands.push(hand);
+        }
+        Ok(crew)
+    }
+
+    /// Starts a process for `place`.
+    fn hire(&mut self, place: usize) -> Outcome<Hand> {
+        let environment = self.environments[place % self.environments.len()].clone();
+        let tasks = self.part.first..self.part.first + TASKS;
+        let part = Part { tasks: TASKS, ..self.part.clone() };
+        self.part.first = tasks.end;
+        let mut process = Process::start_in(&self.cx, Role::Work { part }, environment)?;
+        if self.mood != Mood::Rest {
+            process.say(&serde_json::to_string(&self.mood)?)?;
+        }
+        Ok(Hand { process, tasks })
+    }
+
+    /// Tells all how to behave.
+    pub(super) fn tell(&mut self, mood: Mood) -> Outcome {
+        self.mood = mood;
+        let line = serde_json::to_string(&mood)?;
+        self.hands.iter_mut().try_for_each(|hand| hand.process.say(&line))
+    }
+
+    /// Kills one and puts another in its place.
+    pub(super) async fn kill(&mut self, place: usize, patience: Duration) -> Outcome {
+        let new = self.hire(place)?;
+        let mut old = std::mem::replace(&mut self.hands[place], new);
+        self.hurt.extend(old.tasks.clone());
+        old.process.kill()?;
+        while let Some(line) = old.process.line(patience).await? {
+            self.hear(&line);
+        }
+        Ok(())
+    }
+
+    pub(super) fn freeze(&mut self, place: usize) -> Outcome {
+        self.hurt.extend(self.hands[place].tasks.clone());
+        self.hands[place].process.stop()
+    }
+
+    pub(super) fn thaw(&self, place: usize) -> Outcome {
+        self.hands[place].process.go_on()
+    }
+
+    /// Lets all come to rest, and returns what they recorded in this round and who was hurt.
+    pub(super) async fn rest(
+        &mut self,
+        patience: Duration,
+    ) -> Outcome<(Vec<Record>, BTreeSet<u64>)> {
+        self.tell(Mood::Rest)?;
+        let until = now() + patience;
+        for place in 0..HANDS {
+            self.await_rest(place, until.saturating_since(now())).await?;
+        }
+        let records = without_announcements(std::mem::take(&mut self.records));
+        Ok((records, std::mem::take(&mut self.hurt)))
+    }
+
+    async fn await_rest(&mut self, place: usize, patience: Duration) -> Outcome {
+        let until = now() + patience;
+        loop {
+            let process = &mut self.hands[place].process;
+            match process.line(until.saturating_since(now())).await {
+                Ok(Some(line)) if line == format!("{RESTING:?}") => return Ok(()),
+                Ok(Some(line)) => self.hear(&line),
+                Ok(None) => return Err(Failure::new("a process failed, and says why above")),
+                Err(_) => return Err(Failure::new(format!("no rest within {patience:?}"))),
+            }
+        }
+    }
+
+    /// Takes a record in; what else a process says is for nobody.
+    fn hear(&mut self, line: &str) {
+        self.records.extend(serde_json::from_str::<Record>(line).ok());
+    }
+}
+
+/// Leaves out the announcement of a release whose end is known.
+fn without_announcements(mut records: Vec<Record>) -> Vec<Record> {
+    let call = |record: &Record| (record.process, record.fence, record.invoke_ns);
+    let known = |record: &&Record| record.op == Op::Release && record.result != Done::Info;
+    let ended: BTreeSet<_> = records.iter().filter(known).map(call).collect();
+    records
+        .retain(|it| it.op != Op::Release || it.result != Done::Info || !ended.contains(&call(it)));
+    records.sort_by_key(|record| (record.invoke_ns, record.return_ns));
+    records
+}

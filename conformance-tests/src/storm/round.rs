@@ -1,0 +1,120 @@
+//! The rounds of a storm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lock_core::LockKey;
+use rand::RngExt as _;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use crate::Cx;
+use crate::Failure;
+use crate::Outcome;
+use crate::cases::history::nothing_is_left;
+use crate::cx::ms;
+use crate::cx::now;
+use crate::cx::sleep;
+
+use super::Target;
+use super::crew::Crew;
+use super::judge::Round;
+use super::judge::judge;
+use super::mischief::strike;
+use super::mischief::upset;
+use super::mischief::weather;
+use super::plan::Plan;
+use super::tally::Tally;
+use super::work::Mood;
+use super::work::Part;
+
+/// The shortest and the longest time that faults come for in one round.
+const STORM: [Duration; 2] = [ms(5000), ms(10_000)];
+
+/// How late anything may be, on a machine that may do other things beside.
+pub(super) const SLACK: Duration = ms(1500);
+
+/// What stays the same in all rounds.
+struct Storm {
+    cx: Cx,
+    target: Arc<dyn Target>,
+    keys: Vec<String>,
+    full_keys: Vec<LockKey>,
+    ttl: Duration,
+    /// How long a waiter may wait in a calm.
+    bound: Duration,
+}
+
+/// Lets rounds follow each other for as long as the plan says, and shows figures.
+pub(super) async fn rounds(target: &Arc<dyn Target>, plan: &Plan) -> Outcome {
+    println!("storm over {} for {:?}, seed {}", target.name(), plan.length, plan.seed);
+    let storm = Storm::new(target).await?;
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    let mut crew = Crew::start(&storm.cx, target, storm.part(plan.seed))?;
+    let (until, mut tally) = (now() + plan.length, Tally::default());
+    while tally.rounds == 0 || now() + STORM[0] + storm.bound < until {
+        let round = storm.round(&mut crew, &mut random, until.saturating_since(now())).await;
+        let judged = round.and_then(|round| judge(&round, &mut tally));
+        if let Err(failure) = judged {
+            println!("{tally}");
+            let number = tally.rounds + 1;
+            return Err(failure.within(format!("seed {}, round {number}", plan.seed)));
+        }
+        nothing_is_left(&storm.cx, storm.ttl + SLACK).await?;
+    }
+    println!("{tally}");
+    Ok(())
+}
+
+impl Storm {
+    async fn new(target: &Arc<dyn Target>) -> Outcome<Self> {
+        let cx = Cx::new(target.clone(), &crate::run::fresh_namespace());
+        let profile = cx.client().await?.profile().clone();
+        let ttl = profile.ttl_min.max(ms(1000));
+        let keys: Vec<_> = ["a", "b", "c", "d"].map(str::to_owned).into();
+        let full_keys = keys.iter().map(|key| cx.key(key)).collect();
+        // Who was killed holds for a TTL; then others still stand before whoever waits.
+        let bound = target.recovery() + ttl + profile.poll.max + SLACK;
+        Ok(Self { cx, target: target.clone(), keys, full_keys, ttl, bound })
+    }
+
+    fn part(&self, seed: u64) -> Part {
+        let (keys, ttl, patience) = (self.keys.clone(), self.ttl, self.bound * 3);
+        Part { seed, first: 1, tasks: 0, keys, ttl, patience }
+    }
+
+    async fn round(&self, crew: &mut Crew, random: &mut StdRng, left: Duration) -> Outcome<Round> {
+        let most = left.saturating_sub(self.bound).clamp(STORM[0], STORM[1]);
+        let (began, mut events) = (now(), Vec::new());
+        let until = began + random.random_range(STORM[0]..=most);
+        crew.tell(Mood::Wild)?;
+        let [one, two, mut three] = [(); 3].map(|()| StdRng::from_rng(random));
+        // Each in a task of its own: a target may block while it strikes.
+        let struck = tokio::spawn(strike(self.target.clone(), self.full_keys.clone(), one, until));
+        let turned = tokio::spawn(weather(self.target.lines(), two, until));
+        let hurt = upset(crew, self.ttl, &mut three, until).await;
+        events.extend(struck.await??.into_iter().chain(turned.await?).chain(hurt?));
+        let healed = now();
+        crew.tell(Mood::Mild)?;
+        sleep(self.bound + SLACK).await;
+        let (records, hurt) = crew.rest(self.bound * 3).await.map_err(|failure| {
+            let events: Vec<_> = events.iter().map(ToString::to_string).collect();
+            failure.within(format!("after {}", events.join("\n  ")))
+        })?;
+        let keys = self.full_keys.iter().cloned().zip(self.keys.iter().cloned()).collect();
+        let (ttl, bound) = (self.ttl, self.bound);
+        Ok(Round { began, healed, records, hurt, events, keys, ttl, bound })
+    }
+}
+
+impl Failure {
+    /// Says where it happened.
+    fn within(self, place: impl std::fmt::Display) -> Self {
+        match self.into_verdict() {
+            crate::Verdict::Passed => Self::new(place),
+            crate::Verdict::Skipped(message) | crate::Verdict::Failed(message) => {
+                Self::new(format!("{message}\n  in {place}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What users see over real servers of Redis: the manual's words, and no password.
+
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
+
+#[path = "../../lock-redis/tests/servers/mod.rs"]
+mod servers;
+
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::TcpListener;
+
+use lock::Config;
+use lock::LockOptions;
+
+use crate::servers::Server;
+use crate::servers::free_port;
+
+/// A row of the table of what is said of servers.
+struct Row {
+    server: &'static str,
+    url: &'static str,
+    said: &'static str,
+}
+
+fn rows() -> Vec<Row> {
+    let lines = include_str!("../src/manual/errors.md").lines();
+    let table = lines.skip_while(|line| !line.starts_with("| server |")).skip(2);
+    table.take_while(|line| line.starts_with('|')).map(row).collect()
+}
+
+fn row(line: &'static str) -> Row {
+    match line.split('`').collect::<Vec<_>>()[..] {
+        [server, url, " | ", said, " |"] => {
+            Row { server: server.trim_matches([' ', '|']), url, said }
+        }
+        _ => panic!("a row has a server and two cells of code: {line}"),
+    }
+}
+
+/// What stands at the port of a row, as long as this lives.
+struct Stand {
+    port: u16,
+    _servers: Vec<Server>,
+}
+
+impl Stand {
+    fn of(server: &str) -> Self {
+        let one = |arguments: &[&str]| Self::holding(vec![Server::start(arguments)]);
+        match server {
+            "none" => Self { port: free_port(), _servers: Vec::new() },
+            "another program" => Self { port: web(), _servers: Vec::new() },
+            "any" => one(&["--bind", "127.0.0.1 127.0.0.2"]),
+            "a sentinel" => Self::holding(vec![Server::start_with(Some(""), &["--sentinel"])]),
+            "one of a cluster" => one(&["--cluster-enabled", "yes"]),
+            "a replica" => {
+                let primary = Server::start(&[]);
+                let port = primary.port.to_string();
+                Self::holding(vec![Server::start(&["--replicaof", "127.0.0.1", &port]), primary])
+            }
+            "with a password" => one(&["--requirepass", "s3cret"]),
+            "that may drop keys" => {
+                one(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"])
+            }
+            _ => panic!("the test does not know how to start {server}"),
+        }
+    }
+
+    fn holding(servers: Vec<Server>) -> Self {
+        Self { port: servers[0].port, _servers: servers }
+    }
+}
+
+/// Answers each connection as a web server would.
+fn web() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1000]);
+            let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_server_is_refused_in_the_manual_s_words() {
+    let rows = rows();
+    assert!(rows.len() > 10, "no table");
+    let mut differing = Vec::new();
+    for Row { server, url, said } in rows {
+        let stand = Stand::of(server);
+        let port = stand.port.to_string();
+        let error = lock::connect(&url.replace("PORT", &port)).await.err();
+        let shown = error.map_or_else(|| "no error".to_owned(), |error| error.to_string());
+        let shown = shown.replace(&port, "PORT");
+        if shown != said {
+            differing.push(format!("| {server} | `{url}` | `{shown}` |"));
+        }
+    }
+    assert!(differing.is_empty(), "the manual says otherwise:\n{}", differing.join("\n"));
+}
+
+#[tokio::test]
+async fn no_password_is_shown_of_what_works_nor_of_what_stops_working() {
+    let mut server = Server::start(&["--requirepass", "s3cret"]);
+    let port = server.port;
+    let text = format!("url: 'redis://:s3cret@127.0.0.1:{port}/?timeout=500ms&prefix=shop:'");
+    let config = Config::parse(&text, "yaml").unwrap();
+    let locks = config.connect().await.unwrap();
+    let guard = locks.lock("a", &LockOptions::new()).await.unwrap();
+    let mut shown =
+        format!("{config:?} {locks:?} {guard:?} {:?}", locks.status("a").await.unwrap());
+    server.kill();
+    let error = locks.try_lock("b", &LockOptions::new()).await.unwrap_err();
+    shown += &format!("{error} {error:?}");
+    shown += &format!("{:?}", guard.unlock().await);
+    assert!(shown.contains("nobody listens there"), "{shown}");
+    assert!(!shown.contains("s3cret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_section_and_the_environment_say_what_the_url_s_query_does() {
+    let server = Server::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let url = server.url();
+    let refused = Config::of_url(&url).unwrap().connect().await.unwrap_err();
+    assert!(refused.to_string().contains("unsafe_eviction=allow"), "{refused}");
+    let section = format!("{{url: '{url}', redis: {{unsafe_eviction: allow}}}}");
+    Config::parse(&section, "yaml").unwrap().connect().await.unwrap();
+    let variables = [("LOCK_URL", url.as_str()), ("LOCK_REDIS_UNSAFE_EVICTION", "allow")];
+    Config::from_vars(variables).unwrap().connect().await.unwrap();
+}
