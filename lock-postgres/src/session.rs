@@ -80,6 +80,8 @@ pub(crate) struct Session {
     live: Option<Live>,
     /// A session that was given up: the server may not know it yet, and keep its locks.
     ghost: Option<Identity>,
+    /// Who is still to be told by whom they were refused: one look does for all.
+    refused: Vec<(Claim, Reply<Attempt>)>,
     closed: bool,
 }
 
@@ -109,7 +111,8 @@ struct Group {
 impl Session {
     pub(crate) fn new(link: Arc<Link>, hints: Arc<Hints>, shared: Arc<Shared>) -> Self {
         let table = Table::default();
-        Self { link, hints, shared, table, live: None, ghost: None, closed: false }
+        let (live, ghost, refused) = (None, None, Vec::new());
+        Self { link, hints, shared, table, live, ghost, refused, closed: false }
     }
 
     /// Serves until nobody can ask any more.
@@ -128,6 +131,7 @@ impl Session {
                 next = if group.keys.len() < GROUP { queue.try_recv().ok() } else { None };
             }
             self.carry_out(group).await;
+            self.tell_refused().await;
         }
     }
 
@@ -166,7 +170,7 @@ impl Session {
         let lease = LEASE_MIN;
         let (capacity, others, count_at) = (facts.capacity, 0, 0);
         self.live = Some(Live { connection, identity, since, lease, capacity, others, count_at });
-        Ok(())
+        self.count_others(0).await
     }
 
     /// Proves that the session is its own, with the help of another connection.

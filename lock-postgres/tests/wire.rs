@@ -141,7 +141,7 @@ async fn a_lock_beyond_half_of_the_servers_room_is_refused() {
     assert!(error.to_string().contains("max_locks_per_transaction"), "{error}");
     assert!(guards.iter().all(|guard| guard.is_valid()));
     guards.pop().unwrap().unlock().await.unwrap();
-    locks.lock("one more", &LockOptions::new()).await.unwrap();
+    locks.lock("one more", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
 }
 
 #[tokio::test]

@@ -53,33 +53,31 @@ impl Session {
             refuse_all(fast, &error);
             return refuse_all(in_line, &error);
         }
-        let mut refused = Vec::new();
-        self.take_free(fast, &mut in_line, &mut refused).await;
+        self.take_free(fast, &mut in_line).await;
         for (claim, reply) in in_line {
             match self.take_in_line(&claim).await {
                 Ok(Some(attempt)) => drop(reply.send(Ok(attempt))),
-                Ok(None) => refused.push((claim, reply)),
+                Ok(None) => self.refused.push((claim, reply)),
                 Err(error) => drop(reply.send(Err(error))),
             }
         }
-        self.tell_refused(refused).await;
     }
 
     /// Takes free keys exclusively, in one statement. An error of one must not hit the others, so after an
     /// error each is tried alone.
-    async fn take_free(&mut self, tries: Tries, in_line: &mut Tries, refused: &mut Tries) {
+    async fn take_free(&mut self, tries: Tries, in_line: &mut Tries) {
         if tries.is_empty() {
             return;
         }
         let rows = self.acquire(&tries).await;
         match rows {
-            Ok(rows) => self.conclude(tries, &rows, in_line, refused).await,
+            Ok(rows) => self.conclude(tries, &rows, in_line).await,
             Err(error) if tries.len() == 1 || self.live.is_none() => refuse_all(tries, &error),
             Err(_) => {
                 for one in tries {
                     let one = vec![one];
                     match self.acquire(&one).await {
-                        Ok(rows) => self.conclude(one, &rows, in_line, refused).await,
+                        Ok(rows) => self.conclude(one, &rows, in_line).await,
                         Err(error) => refuse_all(one, &error),
                     }
                 }
@@ -124,13 +122,7 @@ impl Session {
         Ok((lease, acquire))
     }
 
-    async fn conclude(
-        &mut self,
-        tries: Tries,
-        rows: &[PgRow],
-        in_line: &mut Tries,
-        refused: &mut Tries,
-    ) {
+    async fn conclude(&mut self, tries: Tries, rows: &[PgRow], in_line: &mut Tries) {
         let mut outcomes: Vec<_> = rows.iter().map(taken).collect();
         outcomes.sort_by_key(|outcome| outcome.as_ref().map_or(0, |taken| taken.n));
         let mut spoilt = false;
@@ -141,7 +133,7 @@ impl Session {
                     drop(reply.send(granted));
                 }
                 Ok(Taken { ok: None, .. }) => in_line.push((claim, reply)),
-                Ok(_) => refused.push((claim, reply)),
+                Ok(_) => self.refused.push((claim, reply)),
                 Err(error) => {
                     spoilt = true;
                     drop(reply.send(Err(error)));
@@ -242,7 +234,8 @@ impl Session {
     }
 
     /// Tells those who were refused by whom.
-    async fn tell_refused(&mut self, refused: Tries) {
+    pub(super) async fn tell_refused(&mut self) {
+        let refused = std::mem::take(&mut self.refused);
         if refused.is_empty() {
             return;
         }
@@ -270,16 +263,22 @@ impl Session {
         }
     }
 
+    /// Counts what others have locked, once again when there are so many more of ours.
+    pub(super) async fn count_others(&mut self, ours: usize) -> Result<()> {
+        let rows = self.rows(sqlx::query(statements::COUNT), PATIENCE).await?;
+        let others = rows.first().map_or(Ok(0), |row| column(row, 0))?;
+        if let Some(live) = &mut self.live {
+            (live.others, live.count_at) = (others, ours + COUNT_EVERY);
+        }
+        Ok(())
+    }
+
     /// Refuses to fill more than half of the server's table of locks: when that is full, the server takes no
     /// statement of anybody, and no connection.
     async fn check_room(&mut self, more: usize) -> Result<()> {
         let ours = self.table.locks() + more;
         if self.live.as_ref().is_some_and(|live| ours >= live.count_at) && more > 0 {
-            let rows = self.rows(sqlx::query(statements::COUNT), PATIENCE).await?;
-            let others = rows.first().map_or(Ok(0), |row| column(row, 0))?;
-            if let Some(live) = &mut self.live {
-                (live.others, live.count_at) = (others, ours + COUNT_EVERY);
-            }
+            self.count_others(ours).await?;
         }
         let Some(live) = &self.live else { return Err(no_answer()) };
         let (all, room) =
