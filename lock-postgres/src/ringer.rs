@@ -129,11 +129,7 @@ impl Ringer {
     async fn pass_on(&mut self, payload: &str) {
         let Some((told, key)) = payload.split_once(' ') else { return };
         match told.split_at_checked(1) {
-            Some(("e", _)) => {
-                if let Some(session) = self.session.upgrade() {
-                    drop(session.send(Request::GiveBack));
-                }
-            }
+            Some(("e", _)) => self.look_after_session(),
             Some((_, tokens)) => {
                 if self.hints.tell(key, tokens) {
                     self.hide(key).await;
@@ -147,6 +143,14 @@ impl Ringer {
     fn deaf(&mut self) {
         self.listener = None;
         self.hints.break_all();
+        // What broke this one may have ended the session too, which nobody listens to.
+        self.look_after_session();
+    }
+
+    fn look_after_session(&self) {
+        if let Some(session) = self.session.upgrade() {
+            drop(session.send(Request::GiveBack));
+        }
     }
 }
 

@@ -155,17 +155,18 @@ one AS (UPDATE {schema}.holders SET evicted = true
 several AS (UPDATE {schema}.claims SET evicted = true
   WHERE lock_key = $1 AND fence IS NOT NULL AND token IN (SELECT token FROM live) RETURNING 1),
 hit AS (SELECT (SELECT count(*) FROM one) + (SELECT count(*) FROM several) AS n)
-SELECT n, CASE WHEN n > 0 THEN pg_notify('{name}', 'e' || ' ' || $1)::text END,
+SELECT n, CASE WHEN n > 0 THEN pg_notify('{name}', 'e ' || $1)::text END,
   (SELECT count(*) FROM {schema}.held WHERE num = hashtextextended($1, 0) AND lock_key IS NULL)
 FROM hit";
 
-/// Ends the sessions that hold a key, and counts what goes with them. Parameters: 1 key.
+/// Ends the sessions that hold a key, counts what goes with them, and has everybody look after their own.
+/// Parameters: 1 key.
 const END_SESSIONS: &str = "\
 WITH live AS MATERIALIZED (SELECT num, pid FROM {schema}.held),
 hit AS MATERIALIZED (SELECT pid, count(*) AS holds FROM live
   WHERE num = hashtextextended($1, 0) GROUP BY pid)
 SELECT pid, holds, (SELECT count(*) FROM live o WHERE o.pid = hit.pid) - holds,
-  pg_terminate_backend(pid, 2000) FROM hit";
+  pg_terminate_backend(pid, 2000), pg_notify('{name}', 'e ' || $1)::text FROM hit";
 
 /// Forgets some keys that nobody has locked. A fence that is not below now could be drawn again, so its row
 /// stays; so does one whose lock was taken after this began, as its fence is above this clock.

@@ -150,17 +150,18 @@ async fn sabotage(psql: &mut Psql, one_in: u32, how: &str) {
 async fn errors_inside_the_acquiring_statement_leave_nothing_held() {
     let server = Server::start(&[]);
     let mut psql = server.psql().await;
-    psql.run("CREATE ROLE app LOGIN SUPERUSER; ALTER ROLE app SET statement_timeout = '100ms'")
+    connect(&server.url()).await;
+    psql.run("CREATE ROLE app LOGIN SUPERUSER; ALTER ROLE app SET statement_timeout = '700ms'")
         .await;
     let url = server.url().replace("postgres@", "app@");
     let clients = [connect(&url).await, connect(&url).await];
     for how in [
         "RAISE EXCEPTION SQLSTATE '40001';",
         "RAISE EXCEPTION SQLSTATE '40P01';",
-        "PERFORM pg_sleep(0.3);",
+        "PERFORM pg_sleep(1);",
         "RAISE EXCEPTION SQLSTATE 'XX000';",
     ] {
-        sabotage(&mut psql, 3, how).await;
+        sabotage(&mut psql, 4, how).await;
         let mut tasks = Vec::new();
         for n in 0..16_usize {
             let (locks, key) = (clients[n % 2].clone(), format!("key {}", n % 6));

@@ -263,3 +263,22 @@ async fn a_password_is_asked_for_and_never_shown() {
     locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
     assert!(!format!("{locks:?}").contains("s3cret"));
 }
+
+#[tokio::test]
+async fn a_pooler_of_transactions_is_refused_and_one_of_sessions_is_not() {
+    let server = Server::start(&[]);
+    for (mode, fits) in [("transaction", false), ("statement", false), ("session", true)] {
+        let pooler = servers::Pooler::start(&server, mode);
+        match connect(&pooler.url()).await {
+            Ok(locks) => {
+                assert!(fits, "{mode} was not refused");
+                locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+            }
+            Err(error) => {
+                assert!(!fits, "{mode}: {error:?}");
+                assert_eq!(error.kind(), ErrorKind::Config, "{mode}: {error:?}");
+                assert!(error.to_string().contains("PgBouncer"), "{mode}: {error:?}");
+            }
+        }
+    }
+}

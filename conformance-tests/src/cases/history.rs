@@ -179,12 +179,30 @@ async fn in_bad_weather(cx: &Cx, habits: Vec<Habit>, long: Duration) -> Outcome 
     // What could not be released ends with its lease.
     nothing_is_left(cx, ms(2500)).await?;
     match engines[0].profile().lease {
-        // A session may end with its connection.
-        LeaseKind::Session => is_sound_but_for_losses(cx, &history).await?,
+        LeaseKind::Session => is_sound_but_for_losses(cx, &with_sessions_that_end(history)).await?,
         _ => is_sound(cx, &history).await?,
     }
     drop(link);
     Ok(())
+}
+
+/// A session may end with its connection, at any time from the grant on: what was found lost may have been
+/// free since.
+fn with_sessions_that_end(history: Vec<Record>) -> Vec<Record> {
+    let granted = |lost: &Record| {
+        let mut grants = history.iter().filter(|record| {
+            let same = record.process == lost.process && record.fence == lost.fence;
+            same && record.op == Op::Acquire
+        });
+        grants.next().map(|grant| grant.return_ns)
+    };
+    let ended = |record: &Record| {
+        let lost = record.op == Op::Release && record.result == Done::Fail;
+        let since = lost.then(|| granted(record)).flatten();
+        let end = |since| Record { invoke_ns: since, result: Done::Info, ..record.clone() };
+        since.map_or_else(|| record.clone(), end)
+    };
+    history.iter().map(ended).collect()
 }
 
 async fn of_a_bad_line_is_sound(cx: Cx) -> Outcome {

@@ -225,3 +225,49 @@ pub(crate) fn until(what: &str, test: impl Fn() -> bool) {
         sleep(Duration::from_millis(50));
     }
 }
+
+/// A PgBouncer before a server; it ends when this is dropped.
+pub(crate) struct Pooler {
+    port: u16,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Pooler {
+    pub(crate) fn start(server: &Server, mode: &str) -> Self {
+        let (folder, port) = (folder(), free_port());
+        let settings = format!(
+            "[databases]\npostgres = host=127.0.0.1 port={} dbname=postgres\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n",
+            server.port
+        );
+        let settings = settings.replace("dbname=postgres\n", "dbname=postgres user=postgres\n");
+        std::fs::write(folder.path().join("ini"), settings).unwrap();
+        let log = File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]);
+        if rustix::process::getuid().is_root() {
+            command.args(["--reuid", USER, "--regid", USER, "--init-groups"]);
+        }
+        command.args(["--", "/usr/sbin/pgbouncer"]).arg(folder.path().join("ini"));
+        let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = child.spawn().unwrap_or_else(|failure| panic!("no pgbouncer: {failure}"));
+        let pooler = Self { port, child, _folder: folder };
+        until("a pooler that listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        pooler
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
