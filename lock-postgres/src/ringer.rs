@@ -128,14 +128,11 @@ impl Ringer {
 
     async fn pass_on(&mut self, payload: &str) {
         let Some((told, key)) = payload.split_once(' ') else { return };
-        match told.split_at_checked(1) {
-            Some(("e", _)) => self.look_after_session(),
-            Some((_, tokens)) => {
-                if self.hints.tell(key, tokens) {
-                    self.hide(key).await;
-                }
-            }
-            None => {}
+        let Some((kind, tokens)) = told.split_at_checked(1) else { return };
+        if kind == "e" {
+            self.look_after_session();
+        } else if self.hints.tell(key, tokens) {
+            self.hide(key).await;
         }
     }
 

@@ -260,6 +260,7 @@ impl Session {
         if !claims.iter().any(|claim| self.table.find(claim).is_some()) {
             return Ok(vec![Kept::Gone; claims.len()]);
         }
+        claims.iter().for_each(|claim| self.table.go_on(claim));
         let beat = self.heartbeat().await;
         let Some(live) = &self.live else { return Ok(vec![Kept::Gone; claims.len()]) };
         beat?;
@@ -281,18 +282,26 @@ impl Session {
         claims.iter().filter(waits).cloned().collect()
     }
 
-    /// Keeps the session alive, and gives back what somebody wants back.
+    /// Keeps the session alive, lets its lease become longer if all that it holds may, and gives back what
+    /// somebody wants back.
     async fn heartbeat(&mut self) -> Result<()> {
         self.expire();
         let Some(live) = &self.live else { return Err(no_answer()) };
         let Identity { pid, mark } = live.identity;
+        let longer = self.table.shortest_ttl().map(lease_of).filter(|lease| *lease > live.lease);
         let beat = self.link.statement(&self.link.statements.heartbeat).bind(pid).bind(mark);
-        let wanted = self.rows(beat, PATIENCE).await?;
-        for row in &wanted {
-            let (key, token): (String, String) = (column(row, 0)?, column(row, 1)?);
-            self.give_back(&LockKey::new(&key)?, token.parse()?).await?;
+        let wanted = self.rows(beat.bind(timeout(longer)), PATIENCE).await?;
+        if let (Some(live), Some(longer)) = (&mut self.live, longer) {
+            live.lease = longer;
         }
-        if !wanted.is_empty() {
+        let mut given = false;
+        for row in &wanted {
+            let Some(key) = column::<Option<String>>(row, 0)? else { continue };
+            let token: String = column(row, 1)?;
+            self.give_back(&LockKey::new(&key)?, token.parse()?).await?;
+            given = true;
+        }
+        if given {
             self.hints.alarm();
         }
         Ok(())
@@ -340,6 +349,16 @@ impl Group {
 
 fn now() -> BootInstant {
     Clock::system().now()
+}
+
+/// The lease of a session for a lock of this TTL.
+fn lease_of(ttl: Duration) -> Duration {
+    ttl.clamp(LEASE_MIN, LEASE_MAX)
+}
+
+/// A time-out as the server takes it; nothing leaves it as it is.
+fn timeout(lease: Option<Duration>) -> String {
+    lease.map_or_else(String::new, |lease| lease.as_millis().to_string())
 }
 
 pub(crate) fn closed() -> Error {

@@ -105,11 +105,14 @@ SELECT count(*), CASE WHEN $3 THEN pg_advisory_unlock_shared($4) END,
 /// Tells of a key that may have become free. Parameters: 1 key.
 const WAKE: &str = "SELECT {wake} FROM (SELECT $1 AS k) t";
 
-/// Keeps the session alive and asks what somebody wants back. Parameters: 1 pid, 2 mark.
+/// Keeps the session alive and asks what somebody wants back.
+/// Parameters: 1 pid, 2 mark, 3 the session's time-out or nothing.
 const HEARTBEAT: &str = "\
 SELECT lock_key, token FROM {schema}.holders WHERE evicted AND pid = $1 AND session = $2
 UNION ALL
-SELECT lock_key, token FROM {schema}.claims WHERE evicted AND pid = $1 AND session = $2";
+SELECT lock_key, token FROM {schema}.claims WHERE evicted AND pid = $1 AND session = $2
+UNION ALL
+SELECT NULL, set_config('idle_session_timeout', $3, false) WHERE $3 <> ''";
 
 /// Raises a fence. Parameters: 1 key, 2 token, 3 floor.
 const RAISE: &str = "\

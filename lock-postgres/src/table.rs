@@ -4,6 +4,7 @@
 //! asked for one that stands here.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use lock_core::Claim;
 use lock_core::Fence;
@@ -34,6 +35,7 @@ pub(crate) struct Own {
     pub(crate) token: Token,
     pub(crate) mode: Mode,
     owner: Owner,
+    ttl: Duration,
     /// None of who stands in line.
     pub(crate) fence: Option<Fence>,
 }
@@ -122,11 +124,23 @@ impl Table {
     pub(crate) fn put(&mut self, claim: &Claim, num: i64, fence: Option<Fence>) {
         let entry = self.keys.entry(claim.key.clone()).or_insert(Entry { num, own: Vec::new() });
         entry.own.retain(|own| own.token != claim.token);
-        let (token, mode, owner) = (claim.token, claim.mode, claim.owner.clone());
-        entry.own.push(Own { token, mode, owner, fence });
+        let (token, mode, ttl) = (claim.token, claim.mode, claim.ttl);
+        entry.own.push(Own { token, mode, owner: claim.owner.clone(), ttl, fence });
         if fence.is_some() {
             self.locked.insert(num, claim.key.clone());
         }
+    }
+
+    /// Takes in the TTL with which a claim is to go on.
+    pub(crate) fn go_on(&mut self, claim: &Claim) {
+        let own = self.keys.get_mut(&claim.key).map(|entry| &mut entry.own);
+        let own = own.into_iter().flatten().find(|own| own.token == claim.token);
+        own.into_iter().for_each(|own| own.ttl = claim.ttl);
+    }
+
+    /// Returns the shortest TTL of all claims.
+    pub(crate) fn shortest_ttl(&self) -> Option<Duration> {
+        self.keys.values().flat_map(|entry| &entry.own).map(|own| own.ttl).min()
     }
 
     /// Says what taking `token` back will need.
@@ -165,9 +179,11 @@ impl Table {
         self.keys.is_empty()
     }
 
-    /// Tells whether nothing but the claim `token` of `key` is left.
-    pub(crate) fn is_only(&self, gone: usize) -> bool {
-        self.keys.values().map(|entry| entry.own.len()).sum::<usize>() == gone
+    /// Tells whether there are no more than so many claims.
+    pub(crate) fn has_at_most(&self, claims: usize) -> bool {
+        // Each key has one at least, so few are looked at.
+        let own = |entry: &Entry| entry.own.len();
+        self.keys.len() <= claims && self.keys.values().map(own).sum::<usize>() <= claims
     }
 
     fn own(&self, key: &LockKey) -> &[Own] {
@@ -185,8 +201,6 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn claim(key: &str, mode: &str) -> Claim {
@@ -229,6 +243,19 @@ mod tests {
         assert!(undo(&table, &two).last && !undo(&table, &two).exclusive);
         table.remove(&two.key, two.token);
         assert!(table.is_empty() && table.locks() == 0);
+    }
+
+    #[test]
+    fn the_shortest_ttl_counts() {
+        let mut table = Table::default();
+        let (mut one, mut two) = (claim("a", "exclusive"), claim("b", "exclusive"));
+        (one.ttl, two.ttl) = (Duration::from_secs(2), Duration::from_secs(9));
+        table.put(&one, 1, fence());
+        table.put(&two, 2, fence());
+        assert_eq!(table.shortest_ttl(), Some(one.ttl));
+        one.ttl = Duration::from_secs(20);
+        table.go_on(&one);
+        assert_eq!(table.shortest_ttl(), Some(two.ttl));
     }
 
     #[test]

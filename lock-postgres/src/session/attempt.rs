@@ -12,12 +12,12 @@ use lock_core::Lease;
 use lock_core::Result;
 use sqlx::postgres::PgRow;
 
-use super::LEASE_MAX;
-use super::LEASE_MIN;
 use super::PATIENCE;
 use super::Reply;
 use super::Session;
+use super::lease_of;
 use super::no_answer;
+use super::timeout;
 use crate::link::Identity;
 use crate::link::Statement;
 use crate::link::column;
@@ -254,7 +254,7 @@ impl Session {
     /// because leases that were promised must not get shorter.
     fn lease_for<'a>(&self, claims: impl Iterator<Item = &'a Claim>) -> Option<Duration> {
         let shortest = claims.map(|claim| claim.ttl).min()?;
-        self.table.is_empty().then(|| shortest.clamp(LEASE_MIN, LEASE_MAX))
+        self.table.is_empty().then(|| lease_of(shortest))
     }
 
     fn adopt(&mut self, lease: Option<Duration>) {
@@ -318,11 +318,6 @@ fn tried_row(row: &PgRow) -> Result<(i64, Option<Fence>, Option<String>)> {
 
 fn floor(claim: &Claim) -> i64 {
     claim.fence_floor.map_or(0, |floor| floor.get().cast_signed())
-}
-
-/// A time-out as the server takes it.
-fn timeout(lease: Option<Duration>) -> String {
-    lease.map_or_else(String::new, |lease| lease.as_millis().to_string())
 }
 
 fn held_by(holders: Vec<Holder>) -> Attempt {

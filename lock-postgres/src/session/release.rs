@@ -96,12 +96,9 @@ impl Session {
 
     /// After an error an unlock may have been carried out all the same: the server says which.
     async fn find_out(&mut self, givings: Vec<Giving>, error: &Error) {
-        let held = match self.held_nums().await {
-            Ok(held) => held,
-            Err(_) => {
-                self.lose();
-                return givings.into_iter().for_each(|giving| giving.answer(Err(error.clone())));
-            }
+        let Ok(held) = self.held_nums().await else {
+            self.lose();
+            return givings.into_iter().for_each(|giving| giving.answer(Err(error.clone())));
         };
         for giving in givings {
             if held.contains(&giving.num) {
@@ -125,12 +122,7 @@ impl Session {
         let leave = leave.bind(token.to_string()).bind(undo.last).bind(undo.num);
         let left = self.rows(leave.bind(self.timeout_after(1)), PATIENCE).await;
         if let Err(error) = left {
-            if self.live.is_some() && self.is_gone(key, token, undo).await {
-                self.table.remove(key, token);
-            }
-            if self.live.is_some() {
-                self.settle().await;
-            }
+            self.check_whole(key, undo).await;
             return Err(error);
         }
         self.table.remove(key, token);
@@ -142,17 +134,22 @@ impl Session {
         Ok(Release::Released)
     }
 
-    /// Whether the session's own lock went although the statement failed.
-    async fn is_gone(&mut self, key: &LockKey, _token: Token, undo: Undo) -> bool {
-        if self.table.native(key) == Native::None || !undo.last {
-            return false;
+    /// After an error: if the session's own lock went and the row did not, nothing but the end of the session
+    /// puts that right.
+    async fn check_whole(&mut self, key: &LockKey, undo: Undo) {
+        if self.live.is_none() {
+            return;
         }
-        self.held_nums().await.is_ok_and(|held| !held.contains(&undo.num))
+        let native = self.table.native(key) != Native::None;
+        match self.held_nums().await {
+            Ok(held) if native == held.contains(&undo.num) => self.settle().await,
+            _ => self.lose(),
+        }
     }
 
     /// The session's time-out once so many claims more are gone: without any there is nothing to lose.
     fn timeout_after(&self, gone: usize) -> &'static str {
-        if self.table.is_only(gone) { "0" } else { "" }
+        if self.table.has_at_most(gone) { "0" } else { "" }
     }
 }
 
