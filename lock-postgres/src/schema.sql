@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS {schema}.claims (
   acquired_at timestamptz NOT NULL, evicted boolean NOT NULL DEFAULT false,
   PRIMARY KEY (lock_key, token)
 ) WITH (fillfactor = 50);
+CREATE INDEX IF NOT EXISTS claims_num ON {schema}.claims (num);
 CREATE INDEX IF NOT EXISTS claims_evicted ON {schema}.claims (lock_key) WHERE evicted;
 
 -- The advisory locks of this database that are granted.
@@ -36,21 +37,29 @@ CREATE OR REPLACE VIEW {schema}.locked AS
 CREATE OR REPLACE VIEW {schema}.sessions AS
   SELECT pid, low AS session FROM {schema}.locked WHERE objsubid = 2 AND high = 1819239275;
 
--- Who holds what now. No key: somebody else's advisory lock.
+-- Who holds what now. No key: somebody else's advisory lock. The server's locks are read once for all rows.
 CREATE OR REPLACE VIEW {schema}.held AS
-  SELECT l.num, l.pid, h.lock_key, h.token, 'exclusive' AS mode, h.fence, h.owner, h.acquired_at
-  FROM (SELECT (high << 32) | low AS num, pid FROM {schema}.locked
-        WHERE objsubid = 1 AND mode = 'ExclusiveLock') l
-  LEFT JOIN LATERAL (
-    SELECT r.* FROM {schema}.holders r JOIN {schema}.sessions s ON s.pid = r.pid AND s.session = r.session
-    WHERE r.num = l.num AND r.pid = l.pid AND r.token <> '' ORDER BY r.fence DESC LIMIT 1) h ON true
+  WITH l AS MATERIALIZED (SELECT * FROM {schema}.locked),
+  s AS MATERIALIZED (SELECT pid, low AS session FROM l WHERE objsubid = 2 AND high = 1819239275),
+  n AS NOT MATERIALIZED (SELECT (high << 32) | low AS num, pid, mode FROM l WHERE objsubid = 1)
+  SELECT n.num, n.pid, h.lock_key, h.token, 'exclusive' AS mode, h.fence, h.owner, h.acquired_at
+  FROM n LEFT JOIN LATERAL (
+    SELECT r.* FROM {schema}.holders r
+    WHERE r.num = n.num AND r.pid = n.pid AND r.token <> ''
+      AND EXISTS (SELECT FROM s WHERE s.pid = r.pid AND s.session = r.session)
+    ORDER BY r.fence DESC LIMIT 1) h ON true
+  WHERE n.mode = 'ExclusiveLock'
   UNION ALL
-  SELECT l.num, l.pid, c.lock_key, c.token, coalesce(c.mode, 'shared'), c.fence, c.owner, c.acquired_at
-  FROM (SELECT (high << 32) | low AS num, pid FROM {schema}.locked
-        WHERE objsubid = 1 AND mode = 'ShareLock') l
-  LEFT JOIN LATERAL (
-    SELECT r.* FROM {schema}.claims r JOIN {schema}.sessions s ON s.pid = r.pid AND s.session = r.session
-    WHERE r.num = l.num AND r.pid = l.pid AND r.fence IS NOT NULL) c ON true;
+  SELECT n.num, n.pid, c.lock_key, c.token, coalesce(c.mode, 'shared'), c.fence, c.owner, c.acquired_at
+  FROM n LEFT JOIN LATERAL (
+    SELECT r.* FROM {schema}.claims r
+    WHERE r.num = n.num AND r.pid = n.pid AND r.fence IS NOT NULL
+      AND EXISTS (SELECT FROM s WHERE s.pid = r.pid AND s.session = r.session)) c ON true
+  WHERE n.mode = 'ShareLock';
+
+-- The same of some numbers only. Volatile, so that it is planned by itself, and looks no further than them.
+CREATE OR REPLACE FUNCTION {schema}.held_by(_nums bigint[]) RETURNS SETOF {schema}.held
+  LANGUAGE sql VOLATILE AS $$ SELECT * FROM {schema}.held v WHERE v.num = ANY (_nums) $$;
 
 -- Who stands in line now.
 CREATE OR REPLACE VIEW {schema}.waiting AS
@@ -102,7 +111,7 @@ BEGIN
   -- Readers that are not ours are no permits.
   IF _free AND _of IS NOT NULL THEN
     _free := NOT EXISTS (
-      SELECT FROM {schema}.held h WHERE h.num = _num AND h.lock_key IS DISTINCT FROM _key);
+      SELECT FROM {schema}.held_by(ARRAY[_num]) h WHERE h.lock_key IS DISTINCT FROM _key);
   END IF;
   IF _free THEN
     _free := CASE

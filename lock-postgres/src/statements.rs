@@ -137,8 +137,8 @@ pub(crate) const COUNT: &str =
 const LOOK: &str = "\
 SELECT t.n, v.lock_key, v.token, v.mode, v.fence, v.owner,
   (extract(epoch FROM v.acquired_at) * 1000000)::bigint, NULL::bigint
-FROM unnest($1::text[]) WITH ORDINALITY AS t (k, n)
-JOIN {schema}.held v ON v.num = hashtextextended(t.k, 0)
+FROM {schema}.held_by(ARRAY(SELECT hashtextextended(k, 0) FROM unnest($1::text[]) AS k)) v
+JOIN unnest($1::text[]) WITH ORDINALITY AS t (k, n) ON v.num = hashtextextended(t.k, 0)
 UNION ALL
 SELECT t.n, w.lock_key, w.token, w.mode, NULL, w.owner,
   (extract(epoch FROM w.waits_since) * 1000000)::bigint, w.place
@@ -152,14 +152,14 @@ WHERE starts_with(k, $1) AND ($2::text IS NULL OR k COLLATE \"C\" > $2) ORDER BY
 
 /// Asks all who hold a key to give it back, and tells them. Parameters: 1 key.
 const ASK_BACK: &str = "\
-WITH live AS MATERIALIZED (SELECT token FROM {schema}.held WHERE lock_key = $1),
+WITH live AS MATERIALIZED (SELECT token FROM {schema}.held_by(ARRAY[hashtextextended($1, 0)])
+  WHERE lock_key = $1),
 one AS (UPDATE {schema}.holders SET evicted = true
   WHERE lock_key = $1 AND token IN (SELECT token FROM live) RETURNING 1),
 several AS (UPDATE {schema}.claims SET evicted = true
   WHERE lock_key = $1 AND fence IS NOT NULL AND token IN (SELECT token FROM live) RETURNING 1),
 hit AS (SELECT (SELECT count(*) FROM one) + (SELECT count(*) FROM several) AS n)
-SELECT n, CASE WHEN n > 0 THEN pg_notify('{name}', 'e ' || $1)::text END,
-  (SELECT count(*) FROM {schema}.held WHERE num = hashtextextended($1, 0) AND lock_key IS NULL)
+SELECT n, CASE WHEN n > 0 THEN pg_notify('{name}', 'e ' || $1)::text END
 FROM hit";
 
 /// Ends the sessions that hold a key, counts what goes with them, and has everybody look after their own.
