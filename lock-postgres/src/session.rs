@@ -9,6 +9,7 @@ mod attempt;
 mod release;
 
 use std::collections::HashSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,21 +118,34 @@ impl Session {
 
     /// Serves until nobody can ask any more.
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Request>) {
+        let mut pending = VecDeque::new();
         while let Some(first) = queue.recv().await {
-            let mut group = Group::default();
-            let mut next = Some(first);
-            while let Some(request) = next {
-                if let Some(other) = group.take(request) {
-                    self.carry_out(std::mem::take(&mut group)).await;
-                    // It begins a group of its own, or is of a kind that never joins one.
-                    if let Some(alone) = group.take(other) {
-                        self.answer(alone).await;
-                    }
+            pending.push_back(first);
+            while !pending.is_empty() {
+                self.keep_first(&mut pending, &mut queue).await;
+                let group = Group::of(&mut pending);
+                if group.keys.is_empty()
+                    && let Some(alone) = pending.pop_front()
+                {
+                    self.answer(alone).await;
                 }
-                next = if group.keys.len() < GROUP { queue.try_recv().ok() } else { None };
+                self.carry_out(group).await;
+                self.tell_refused().await;
             }
-            self.carry_out(group).await;
-            self.tell_refused().await;
+        }
+    }
+
+    /// Renews before all else, so that no crowd of calls costs what is held.
+    async fn keep_first(
+        &mut self,
+        pending: &mut VecDeque<Request>,
+        queue: &mut mpsc::UnboundedReceiver<Request>,
+    ) {
+        while let Ok(request) = queue.try_recv() {
+            match request {
+                Request::Keep(..) => self.answer(request).await,
+                _ => pending.push_back(request),
+            }
         }
     }
 
@@ -326,6 +340,20 @@ impl Session {
 }
 
 impl Group {
+    /// Takes as many as can go together.
+    fn of(pending: &mut VecDeque<Request>) -> Self {
+        let mut group = Self::default();
+        while group.keys.len() < GROUP
+            && let Some(request) = pending.pop_front()
+        {
+            if let Some(other) = group.take(request) {
+                pending.push_front(other);
+                break;
+            }
+        }
+        group
+    }
+
     /// Takes a request in, or returns it: if it is of another kind, or of a key that is here already, for their
     /// order has to stay.
     fn take(&mut self, request: Request) -> Option<Request> {
