@@ -57,9 +57,13 @@ CREATE OR REPLACE VIEW {schema}.held AS
       AND EXISTS (SELECT FROM s WHERE s.pid = r.pid AND s.session = r.session)) c ON true
   WHERE n.mode = 'ShareLock';
 
--- The same of some numbers only. Volatile, so that it is planned by itself, and looks no further than them.
+-- The same of some numbers only: planned by itself, and once for a session, it looks no further than them.
 CREATE OR REPLACE FUNCTION {schema}.held_by(_nums bigint[]) RETURNS SETOF {schema}.held
-  LANGUAGE sql VOLATILE AS $$ SELECT * FROM {schema}.held v WHERE v.num = ANY (_nums) $$;
+  LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN QUERY SELECT v.* FROM {schema}.held v WHERE v.num = ANY (_nums);
+END
+$$;
 
 -- Who stands in line now.
 CREATE OR REPLACE VIEW {schema}.waiting AS
@@ -68,12 +72,15 @@ CREATE OR REPLACE VIEW {schema}.waiting AS
   WHERE c.fence IS NULL;
 
 -- Tells those who wait for a key: the head of the line by token, or everybody.
-CREATE OR REPLACE FUNCTION {schema}.tell(_key text) RETURNS text LANGUAGE sql AS $$
-  SELECT pg_catalog.pg_notify('{name}', 'f' || coalesce(
+CREATE OR REPLACE FUNCTION {schema}.tell(_key text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_catalog.pg_notify('{name}', 'f' || coalesce(
     (SELECT string_agg(token, ',') FROM (
        SELECT token, mode, first_value(mode) OVER line AS head, row_number() OVER line AS at
        FROM {schema}.claims WHERE lock_key = _key AND fence IS NULL WINDOW line AS (ORDER BY place)) l
-     WHERE at = 1 OR (head <> 'exclusive' AND mode = head AND at <= 64)), '') || ' ' || _key)::text || 'told'
+     WHERE at = 1 OR (head <> 'exclusive' AND mode = head AND at <= 64)), '') || ' ' || _key);
+  RETURN 'told';
+END
 $$;
 
 -- An attempt in a shared mode or with a line. One after the other decides for a key, each on what the one
