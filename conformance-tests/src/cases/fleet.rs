@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lock_core::KeyState;
+use lock_core::LeaseKind;
 use lock_core::Mode;
 
 use super::contend::Habit;
@@ -193,35 +194,49 @@ fn figures(history: &[Record], who: &str, long: Duration) -> String {
 }
 
 async fn of_permit_holders_is_sound_though_some_are_killed(cx: Cx) -> Outcome {
-    let (ttl, long) = (cx.ttl(&*cx.client().await?).max(ms(800)), long_or(ms(3000)));
+    let client = cx.client().await?;
+    let (ttl, long) = (cx.ttl(&*client).max(ms(800)), long_or(ms(3000)));
+    let session = client.profile().lease == LeaseKind::Session;
     let habit = Habit::new().in_mode(permits(3)).for_ttl(ttl).holding(ms(15));
     let contend =
         |process| Role::Contend { habit: habit.clone(), process, millis: 600_000, aloud: true };
     let mut processes = start(&cx, (0..5).map(contend)).await?;
+    let mut numbers = [0, 1, 2, 3, 4];
     let (until, recorder, mut killed) = (now() + long, Recorder::default(), 0);
     while now() < until {
         sleep(ms(400)).await;
         let victim = killed as usize % processes.len();
-        processes[victim].kill()?;
-        while let Some(line) = processes[victim].line(ms(5000)).await? {
-            recorder.add_lines(line.as_bytes())?;
-        }
+        kill(&mut processes[victim], numbers[victim], session, &recorder).await?;
         killed += 1;
-        processes[victim] = Process::start(&cx, contend(4 + killed))?;
+        numbers[victim] = 4 + killed;
+        processes[victim] = Process::start(&cx, contend(numbers[victim]))?;
     }
-    for process in &mut processes {
-        process.kill()?;
-        while let Some(line) = process.line(ms(5000)).await? {
-            recorder.add_lines(line.as_bytes())?;
-        }
+    for (process, number) in processes.iter_mut().zip(numbers) {
+        kill(process, number, session, &recorder).await?;
     }
     let history = recorder.history();
     check!(history.len() > 50, "only {} records: too few to say anything", history.len());
     holds_are_sound(&history)?;
-    let client = cx.client().await?;
     for _ in 0..3 {
         acquired_within(&*client, &cx.claim_in("a", permits(3)), ttl + SLACK).await?;
     }
     tell(&figures(&history, &format!("three permits, {killed} holders killed"), long));
+    Ok(())
+}
+
+/// Kills a process, whose records bear `number`, and takes in what it said. What it held on a session goes
+/// with that: from here on, or when the store notices.
+async fn kill(process: &mut Process, number: u64, session: bool, recorder: &Recorder) -> Outcome {
+    let end = Record::begin(number, "a", Op::Release).in_mode(permits(3));
+    process.kill()?;
+    while let Some(line) = process.line(ms(5000)).await? {
+        recorder.add_lines(line.as_bytes())?;
+    }
+    let history = recorder.history();
+    let of = |record: &&Record| record.process == number && record.fence.is_some();
+    let last = history.iter().filter(of).max_by_key(|record| record.fence);
+    if let Some(last) = last.filter(|last| session && last.op != Op::Release) {
+        recorder.add(Record { fence: last.fence, deadline_ns: last.deadline_ns, ..end });
+    }
     Ok(())
 }

@@ -1,10 +1,13 @@
-//! Runs the conformance suite on the server that `LOCK_TEST_POSTGRES_URL` names.
+//! Runs the conformance suite on the server that `LOCK_TEST_POSTGRES_URL` names, or on one of its own.
+
+mod servers;
 
 use std::env;
 use std::error::Error as StdError;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use conformance_tests::Fault;
 use conformance_tests::Fixture;
@@ -13,25 +16,41 @@ use conformance_tests::Probe;
 use conformance_tests::Proxy;
 use conformance_tests::Unsupported;
 use conformance_tests::async_trait;
+use lock_core::ConnectUrl;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::LockKey;
 use lock_core::Result;
 use lock_core::SharedBackend;
-use spike_postgres::Postgres;
+use lock_postgres::DRIVER;
 use sqlx::Connection as _;
 use sqlx::PgConnection;
 
+use crate::servers::Server;
+
 const URL: &str = "LOCK_TEST_POSTGRES_URL";
 
-/// How long the server keeps a silent session: cases that wait for that end within seconds.
-const TTL: Duration = Duration::from_secs(4);
+fn main() -> ExitCode {
+    conformance_tests::run(vec![Arc::new(Postgres { own: Mutex::default() })])
+}
 
-struct Server;
+/// One server.
+struct Postgres {
+    own: Mutex<Option<Server>>,
+}
 
-impl Server {
-    fn url() -> Result<String> {
-        env::var(URL).map_err(|_| Error::new(ErrorKind::Config, format!("set {URL}")))
+impl Postgres {
+    fn url(&self) -> Result<String> {
+        if let Ok(url) = env::var(URL) {
+            return Ok(url);
+        }
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let unset = || Error::new(ErrorKind::Config, format!("set {URL}"));
+        own.as_ref().map(Server::url).ok_or_else(unset)
+    }
+
+    async fn open(url: &str) -> Result<SharedBackend> {
+        DRIVER.open(ConnectUrl::parse(url)?).await
     }
 
     /// Splits the URL into what stands before the address, the address, and the rest.
@@ -42,14 +61,12 @@ impl Server {
     }
 
     /// Looks past the backend, as anybody with psql can.
-    async fn psql<T>(sql: &str, argument: &str) -> sqlx::Result<Option<T>>
+    async fn psql<T>(&self, sql: &'static str, argument: &str) -> Option<T>
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
     {
-        let url = Self::url().map_err(|error| sqlx::Error::Configuration(error.into()))?;
-        let mut connection = PgConnection::connect(&url).await?;
-        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(argument);
-        query.fetch_optional(&mut connection).await
+        let mut connection = PgConnection::connect(&self.url().ok()?).await.ok()?;
+        sqlx::query_scalar(sql).bind(argument).fetch_optional(&mut connection).await.ok()?
     }
 }
 
@@ -58,63 +75,69 @@ fn broken(error: impl StdError + Send + Sync + 'static) -> Error {
 }
 
 #[async_trait]
-impl Fixture for Server {
+impl Fixture for Postgres {
     fn name(&self) -> &str {
         "postgres"
     }
 
     async fn connect(&self, _namespace: &str) -> Result<SharedBackend> {
-        Ok(Arc::new(Postgres::connect(&Self::url()?, TTL).await?))
+        Self::open(&self.url()?).await
     }
 
     async fn proxied(&self, _namespace: &str) -> Result<(SharedBackend, Arc<dyn Link>)> {
-        let url = Self::url()?;
+        let url = self.url()?;
         let (user, address, database) = Self::parts(&url)
             .ok_or_else(|| Error::new(ErrorKind::Config, format!("{URL} has no address")))?;
         let proxy = Proxy::start(address).await.map_err(broken)?;
         let through = format!("{user}{}{database}", proxy.address());
-        Ok((Arc::new(Postgres::connect(&through, TTL).await?), Arc::new(proxy)))
+        Ok((Self::open(&through).await?, Arc::new(proxy)))
     }
 
     async fn set_up(&self) -> Result<()> {
+        if env::var(URL).is_err() {
+            let server = Server::start(&["max_connections=300"]);
+            *self.own.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+        }
         self.connect("").await.map(drop)
     }
 
+    async fn tear_down(&self) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     fn environment(&self) -> Option<Vec<(String, String)>> {
-        Some(Vec::new())
+        Some(vec![(URL.to_owned(), self.url().ok()?)])
     }
 
     async fn probe(&self, _namespace: &str, key: &LockKey) -> Option<Probe> {
         let free = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))";
-        let locked = !Self::psql::<bool>(free, key.as_str()).await.ok()??;
-        let shown = "SELECT token FROM lock_spike.holders WHERE lock_key = $1";
-        let token = Self::psql::<String>(shown, key.as_str()).await.ok()?;
+        let locked = !self.psql::<bool>(free, key.as_str()).await?;
+        let shown = "SELECT token FROM locks.holders WHERE lock_key = $1";
+        let token = self.psql::<String>(shown, key.as_str()).await;
         Some(Probe { locked, token: token.and_then(|token| token.parse().ok()) })
     }
 
     async fn fault(&self, namespace: &str, fault: Fault) -> Result<(), Unsupported> {
         match fault {
             Fault::Forget => {
-                let end = "SELECT count(pg_terminate_backend(pid, 2000)) FROM lock_spike.held
-                    WHERE starts_with(lock_key, $1)";
-                let delete = "DELETE FROM lock_spike.holders WHERE starts_with(lock_key, $1)";
-                let failed = |_| Unsupported("the records could not be deleted");
-                Self::psql::<i64>(end, namespace).await.map_err(failed)?;
-                Self::psql::<i64>(delete, namespace).await.map_err(failed)?;
-                Ok(())
+                let end = "SELECT count(pg_terminate_backend(pid, 2000)) FROM
+                    (SELECT DISTINCT pid FROM locks.held WHERE starts_with(lock_key, $1)) p";
+                let delete = "WITH gone AS (
+                    DELETE FROM locks.holders WHERE starts_with(lock_key, $1) RETURNING 1)
+                    SELECT count(*) FROM gone";
+                let failed = Unsupported("the records could not be deleted");
+                self.psql::<i64>(end, namespace).await.ok_or(failed)?;
+                self.psql::<i64>(delete, namespace).await.map(drop).ok_or(failed)
             }
             Fault::Corrupt(_) => Err(Unsupported("a lock is a number in the server's memory")),
-            _ => Err(Unsupported("the server is not this fixture's to restart")),
+            _ => Err(Unsupported("other cases use the server at the same time")),
         }
     }
 
     fn secrets(&self) -> Vec<String> {
-        let url = Self::url().unwrap_or_default();
+        let url = self.url().unwrap_or_default();
         let user = Self::parts(&url).map_or("", |(user, ..)| user).trim_end_matches('@');
+        let user = user.split_once("://").map_or(user, |(_, user)| user);
         user.rsplit_once(':').map(|(_, password)| password.to_owned()).into_iter().collect()
     }
-}
-
-fn main() -> ExitCode {
-    conformance_tests::run(vec![Arc::new(Server)])
 }
