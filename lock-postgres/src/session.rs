@@ -184,6 +184,8 @@ impl Session {
         let lease = LEASE_MIN;
         let (capacity, others, count_at) = (facts.capacity, 0, 0);
         self.live = Some(Live { connection, identity, since, lease, capacity, others, count_at });
+        // The first look on a session is planned, which may take longer than a caller waits.
+        self.rows(look::statement(&self.link, &[String::new()]), PATIENCE).await?;
         self.count_others(0).await
     }
 
