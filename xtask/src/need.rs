@@ -57,10 +57,20 @@ pub(crate) const NEEDS: &[Need] = &[
         server: Some(Server { variable: "LOCK_TEST_REDLOCK_URLS", start: server::redis::start }),
     },
     Need {
+        name: "mysql",
+        program: "mariadbd",
+        beside: None,
+        packages: &["mariadb-server"],
+        builds: &[],
+        // The tests start their own.
+        server: None,
+    },
+    Need {
         name: "postgres",
         program: "initdb",
         beside: None,
-        packages: &["postgresql"],
+        // Tests refuse the pooler.
+        packages: &["postgresql", "pgbouncer"],
         builds: &[],
         server: Some(Server { variable: "LOCK_TEST_POSTGRES_URL", start: server::postgres::start }),
     },
@@ -69,7 +79,7 @@ pub(crate) const NEEDS: &[Need] = &[
         program: "etcd",
         // Tests lock against it.
         beside: Some("etcdctl"),
-        packages: &["etcd-server", "etcd-client"],
+        packages: &["etcd-server", "etcd-client", "openssl"],
         builds: &[],
         server: Some(Server { variable: "LOCK_TEST_ETCD_URL", start: server::etcd::start }),
     },
