@@ -49,7 +49,7 @@ impl Plan {
             locks: 10_000,
             locks_ttl: Duration::from_secs(6),
             cycles: 2,
-            crowds: vec![10, 100, 1_000],
+            crowds: vec![10, 64, 1_000],
             warm: Duration::from_millis(300),
             idle: 50,
             calm: Duration::from_millis(1_500),
