@@ -43,7 +43,7 @@ pub(crate) fn start(initdb: &Path, folder: &Path) -> Result<Running> {
     let port = free_port()?.to_string();
     let mut server = tethered(&initdb.with_file_name("postgres"), user);
     server.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port]);
-    server.args(["-c", "unix_socket_directories=", "-c", "fsync=off"]);
+    server.args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=500"]);
     let mut child = spawn(&mut server, folder)?;
     let mut look = Command::new(initdb.with_file_name("pg_isready"));
     look.args(["-q", "-h", "127.0.0.1", "-p", &port]);
