@@ -86,6 +86,6 @@ impl Sentinel {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(limits.connect));
         let connected = sentinel.connect(limits.connect, config).await;
         let mut connected = connected.map_err(failed)?;
-        master(&mut connected.connection, &self.service).await
+        master(&mut connected.connection, &self.service).await.map_err(failed)
     }
 }

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use lock_core::BootInstant;
 use lock_core::Clock;
-use lock_core::Result;
 use redis::AsyncConnectionConfig;
 use redis::PushInfo;
 use redis::PushKind;
@@ -24,9 +23,7 @@ use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
 
-use crate::error::During;
 use crate::error::Failure;
-use crate::error::classify;
 use crate::node::Node;
 use crate::reply;
 use crate::server::Address;
@@ -195,11 +192,10 @@ fn new_address(data: &[Value], service: &str) -> Option<Address> {
 pub(crate) async fn master(
     connection: &mut MultiplexedConnection,
     service: &str,
-) -> Result<Option<Address>> {
+) -> Result<Option<Address>, Failure> {
     let mut command = redis::cmd("SENTINEL");
     command.arg("get-master-addr-by-name").arg(service);
-    let answer = command.query_async(connection).await;
-    let answer = answer.map_err(|failure| classify(failure, During::Connect))?;
+    let answer = command.query_async(connection).await?;
     if answer == Value::Nil {
         return Ok(None);
     }
