@@ -98,6 +98,10 @@ impl Fixture for Combined {
         self.name
     }
 
+    fn repeats_fences(&self) -> bool {
+        self.name.starts_with("dual")
+    }
+
     fn refuses_only_held(&self) -> bool {
         false
     }

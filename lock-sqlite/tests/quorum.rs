@@ -104,6 +104,10 @@ impl Fixture for Files {
         self.name
     }
 
+    fn repeats_fences(&self) -> bool {
+        self.shape == Shape::Dual
+    }
+
     fn refuses_only_held(&self) -> bool {
         false
     }
