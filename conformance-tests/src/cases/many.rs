@@ -126,7 +126,7 @@ async fn share_one_deadline(cx: Cx) -> Outcome {
 async fn name_the_key_that_is_held(cx: Cx) -> Outcome {
     let (holder, engine) = (cx.engine().await?, cx.engine().await?);
     let _held = lock(&holder, "b", opts().owner("ann")).await?;
-    for wait in [Wait::Never, Wait::For(ms(100))] {
+    for wait in [Wait::Never, Wait::For(ms(500))] {
         let Err(error) = engine.lock_many(&KEYS, &opts().wait(wait)).await else {
             return Err(crate::Failure::new("one key is held, and all were taken"));
         };
