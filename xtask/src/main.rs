@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `bench`, `storm`, `servers` and `ci`.
+//! The project's own commands: `cargo xtask test`, `bench`, `storm`, `servers`, `install` and `ci`.
 //!
 //! They need no tool that a machine with Rust does not have; what the tests need besides, `--install`
 //! gets from Debian or Ubuntu.
@@ -43,6 +43,8 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Install what the tests need (Debian or Ubuntu, as root or by sudo)
+    Install,
     /// Run every check: formats, lints, documentation, each feature alone, licences, all tests
     Ci(ci::Options),
 }
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::bench(&options),
         Command::Storm(options) => storm::storm(&options),
         Command::Servers { install } => server::serve(install),
+        Command::Install => package::install(&[]),
         Command::Ci(options) => ci::ci(&options),
     });
     match done {
