@@ -44,11 +44,6 @@ pub(crate) fn check(key: &LockKey) -> Result<()> {
                 );
             }
             "." | ".." => return refuse("a key on zookeeper cannot have the components . and .."),
-            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                return refuse(
-                    "a component of a key on zookeeper cannot be a number: put a word before it",
-                );
-            }
             name if Contender::parse(name).is_some() => {
                 return refuse(
                     "a component of a key on zookeeper cannot end like a contender for a lock",
@@ -214,8 +209,6 @@ mod tests {
             "a//b",
             ".",
             "a/..",
-            "a/7",
-            "0",
             "zookeeper",
             "zookeeper/a",
             "lock-0000000001",
@@ -228,6 +221,16 @@ mod tests {
         }
         for name in ["a", "a.b", "7a", "...", "a/zookeeper", "lock-7", "block", "a-0000000001"] {
             check(&key(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_number_is_a_key_and_no_contender() {
+        for name in ["0", "42", "order/42", "order/0000000042", "order/1234567890/7"] {
+            check(&key(name)).unwrap();
+            assert_eq!(path_of(&key(name)), format!("/{name}"));
+            let last = name.rsplit('/').next().unwrap();
+            assert_eq!(Contender::parse(last), None, "{name}");
         }
     }
 

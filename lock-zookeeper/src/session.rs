@@ -151,10 +151,10 @@ impl Session {
 
     /// Waits until the servers have carried out what was asked and the session with it.
     pub(crate) async fn close(self: Arc<Self>) {
-        let states = self.zk.state_watcher();
+        let (states, timeout) = (self.zk.state_watcher(), self.timeout());
         // The driver ends the session when nobody uses it any more.
         drop(self);
-        ended(states).await;
+        ended(&states, timeout).await;
     }
 }
 
@@ -178,14 +178,14 @@ impl Fate {
 /// Follows a session to its end, and makes sure that the servers end it when this side has given it up:
 /// until they have, what it asked for may still happen.
 async fn follow(config: Arc<Config>, session: SessionInfo, mut states: StateWatcher) {
-    let pause = config.session_timeout / 4;
-    while ended(states).await != SessionState::Closed {
+    let timeout = config.session_timeout;
+    while ended(&states, timeout).await != SessionState::Closed {
         let zk = loop {
             let connector = config.connector().with_session(session.clone());
             match connector.connect(&config.hosts).await {
                 Ok(zk) => break zk,
                 Err(ZkError::SessionExpired) => return,
-                Err(_) => Clock::system().sleep(pause).await,
+                Err(_) => Clock::system().sleep(timeout / 4).await,
             }
         };
         // Dropped at once, which closes the session.
@@ -193,10 +193,19 @@ async fn follow(config: Arc<Config>, session: SessionInfo, mut states: StateWatc
     }
 }
 
-async fn ended(mut states: StateWatcher) -> SessionState {
-    let mut state = states.state();
-    while !state.is_terminated() {
-        state = states.changed().await;
+/// Waits for the end of a session.
+///
+/// It looks again and again, less and less often, though the driver's watcher could be awaited: such a future
+/// that is dropped while the state changes, as both are when a runtime ends, writes through a pointer to the
+/// stack of the thread that told it, which has left that place (`Notify` of asyncs-sync 0.4.0).
+async fn ended(states: &StateWatcher, timeout: Duration) -> SessionState {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let state = states.peek_state();
+        if state.is_terminated() {
+            return state;
+        }
+        Clock::system().sleep(pause).await;
+        pause = (pause * 2).min(timeout / 20);
     }
-    state
 }

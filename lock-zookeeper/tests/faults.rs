@@ -1,16 +1,21 @@
 //! Faults of a real ensemble of three: whoever is told that it holds is alone, fences rise, and all goes
-//! on when the fault is over.
+//! on when the fault is over. They take a minute, and run with `LOCK_TEST_FULL`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
 
 mod servers;
 
+use std::env;
+use std::pin::Pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use libtest_mimic::Arguments;
+use libtest_mimic::Trial;
 use lock_core::Clock;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
@@ -18,10 +23,31 @@ use lock_core::EngineOptions;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
 use lock_zookeeper::DRIVER;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::servers::Ensemble;
+
+fn main() -> ExitCode {
+    let brief = env::var_os("LOCK_TEST_FULL").is_none();
+    let of = |name: &str, test: fn() -> Pin<Box<dyn Future<Output = ()>>>| {
+        let run = move || {
+            Runtime::new().unwrap().block_on(test());
+            Ok(())
+        };
+        Trial::test(name, run).with_ignored_flag(brief)
+    };
+    let trials = vec![
+        of("of_the_leader_let_nobody_hold_together", || {
+            Box::pin(of_the_leader_let_nobody_hold_together())
+        }),
+        of("of_the_majority_are_noticed_in_time", || {
+            Box::pin(of_the_majority_are_noticed_in_time())
+        }),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
 
 async fn connect(url: &str) -> Arc<dyn LockProvider> {
     let backend = DRIVER.open(ConnectUrl::parse(url).unwrap()).await.unwrap();
@@ -118,8 +144,6 @@ async fn work(
 /// How soon everything has to go on after a fault: the election and a session's timeout.
 const BOUND: Duration = Duration::from_secs(25);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "three servers that start and stop for a minute: run with --include-ignored"]
 async fn of_the_leader_let_nobody_hold_together() {
     let mut ensemble = Ensemble::start();
     let workers = Workers::start(&ensemble.url(), 6).await;
@@ -148,8 +172,6 @@ async fn of_the_leader_let_nobody_hold_together() {
     workers.judge().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "three servers that start and stop for a minute: run with --include-ignored"]
 async fn of_the_majority_are_noticed_in_time() {
     let ensemble = Ensemble::start();
     let locks = connect(&ensemble.url()).await;

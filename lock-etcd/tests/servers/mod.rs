@@ -33,12 +33,14 @@ impl Server {
     /// Starts a cluster of one.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let (port, peer) = (free_port(), free_port());
-        let server = Self::spawn("a", (port, peer), &format!("a={}", local(peer)), arguments);
+        let peers = (peer, peer);
+        let server = Self::spawn("a", port, peers, &format!("a={}", local(peer)), arguments);
         server.await_ready();
         server
     }
 
-    fn spawn(name: &str, (port, peer): (u16, u16), members: &str, more: &[&str]) -> Self {
+    /// Starts a member that listens to others at the first of `peers`, and tells them the second.
+    fn spawn(name: &str, port: u16, peers: (u16, u16), members: &str, more: &[&str]) -> Self {
         let folder = shelf().join(format!("lock-etcd-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let mut arguments: Vec<String> = Vec::new();
@@ -49,8 +51,8 @@ impl Server {
             ("--data-dir", "data"),
             ("--listen-client-urls", &clients),
             ("--advertise-client-urls", &clients),
-            ("--listen-peer-urls", &local(peer)),
-            ("--initial-advertise-peer-urls", &local(peer)),
+            ("--listen-peer-urls", &local(peers.0)),
+            ("--initial-advertise-peer-urls", &local(peers.1)),
             ("--initial-cluster", members),
             ("--listen-metrics-urls", &local(free_port())),
         ] {
@@ -147,14 +149,19 @@ impl Cluster {
 
     /// Starts so many, three at the most.
     pub(crate) fn of(count: usize) -> Self {
-        let names = &["a", "b", "c"][..count];
-        let ports: Vec<_> = names.iter().map(|_| (free_port(), free_port())).collect();
-        let member = |(name, (_, peer)): (&&str, &(u16, u16))| format!("{name}={}", local(*peer));
-        let members: Vec<_> = names.iter().zip(&ports).map(member).collect();
-        let members = members.join(",");
-        let server =
-            |(name, ports): (&&str, &(u16, u16))| Server::spawn(name, *ports, &members, &[]);
-        let cluster = Self { servers: names.iter().zip(&ports).map(server).collect() };
+        let peers = (0..count).map(|_| free_port());
+        Self::between(&peers.map(|port| (port, port)).collect::<Vec<_>>())
+    }
+
+    /// Starts one for each pair of ports: where it listens to the others, and where they look for it.
+    pub(crate) fn between(peers: &[(u16, u16)]) -> Self {
+        let names = &["a", "b", "c"][..peers.len()];
+        let member = |(name, peers): (&&str, &(u16, u16))| format!("{name}={}", local(peers.1));
+        let members = names.iter().zip(peers).map(member).collect::<Vec<_>>().join(",");
+        let server = |(name, peers): (&&str, &(u16, u16))| {
+            Server::spawn(name, free_port(), *peers, &members, &[])
+        };
+        let cluster = Self { servers: names.iter().zip(peers).map(server).collect() };
         cluster.await_ready();
         cluster
     }

@@ -146,14 +146,22 @@ pub(crate) struct Ensemble {
 
 impl Ensemble {
     pub(crate) fn start() -> Self {
-        let ports: Vec<_> = (0..9).map(|_| free_port()).collect();
-        let line = |id: usize| {
-            let (peers, elections) = (ports[3 + id], ports[6 + id]);
-            format!("server.{id}=127.0.0.1:{peers}:{elections}\n")
+        let own: Vec<_> = (0..3).map(|_| (free_port(), free_port())).collect();
+        Self::between(&own, &own)
+    }
+
+    /// Starts one server for each pair of ports, where it listens to the others and to their votes; `found` is
+    /// where they look for it.
+    pub(crate) fn between(own: &[(u16, u16)], found: &[(u16, u16)]) -> Self {
+        let spawn = |id: usize| {
+            let line = |other: usize| {
+                let (peers, votes) = if other == id { own[other] } else { found[other] };
+                format!("server.{other}=127.0.0.1:{peers}:{votes}\n")
+            };
+            let lines: String = (0..own.len()).map(line).collect();
+            Server::spawn(free_port(), Some(id), &[], &lines)
         };
-        let lines: String = (0..3).map(line).collect();
-        let spawn = |id: usize| Server::spawn(ports[id], Some(id), &[], &lines);
-        let ensemble = Self { servers: (0..3).map(spawn).collect() };
+        let ensemble = Self { servers: (0..own.len()).map(spawn).collect() };
         ensemble.await_ready();
         ensemble
     }
@@ -163,8 +171,12 @@ impl Ensemble {
     }
 
     pub(crate) fn url(&self) -> String {
-        let hosts: Vec<_> = self.servers.iter().map(Server::address).collect();
-        format!("zookeeper://{}?{SHORT}", hosts.join(","))
+        format!("zookeeper://{}?{SHORT}", self.hosts())
+    }
+
+    /// All addresses, as drivers want them.
+    pub(crate) fn hosts(&self) -> String {
+        self.servers.iter().map(Server::address).collect::<Vec<_>>().join(",")
     }
 
     /// Returns which server leads.
@@ -198,7 +210,7 @@ fn java(options: &[String], folder: &Path) -> Child {
         .unwrap_or_else(|failure| panic!("java cannot be started: {failure}"))
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
