@@ -192,7 +192,7 @@ impl Backoff {
     }
 
     /// Returns the delays, without end.
-    pub(crate) fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+    pub(crate) fn delays(&self) -> backon::ExponentialBackoff {
         let builder = backon::ExponentialBuilder::default()
             .with_min_delay(self.first)
             .with_factor(self.factor.max(1.0))

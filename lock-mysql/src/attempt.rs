@@ -39,11 +39,13 @@ impl Step for Try {
         {
             return Ok(Attempt::Acquired { fence, lease: self.lease });
         }
-        let rows = look(session, &[self.claim.key.as_str()]).await?;
-        if let Verdict::Refuse { answer, stands: false } =
-            Seen::of(&rows)?.scene.judge(&self.claim)?
-        {
-            return Ok(answer);
+        // Who wants a place in line writes in any case, and the sooner the better its place.
+        if !self.claim.queue {
+            let rows = look(session, &[self.claim.key.as_str()]).await?;
+            let verdict = Seen::of(&rows)?.scene.judge(&self.claim)?;
+            if let Verdict::Refuse { answer, stands: false } = verdict {
+                return Ok(answer);
+            }
         }
         session.begin().await?;
         let outcome = self.settle(session).await;

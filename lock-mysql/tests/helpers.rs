@@ -8,10 +8,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use lock_core::Backoff;
-use lock_core::Change;
 use lock_core::ErrorKind;
 use lock_core::LockOptions;
-use lock_core::optimistic;
+use lock_core::Tries;
 use lock_mysql::Fences;
 use lock_mysql::RowLock;
 use lock_mysql::statement_error;
@@ -108,32 +107,34 @@ async fn optimistic_changes_lose_no_update() {
     let server = Server::start(&[]);
     for url in both(&server).await {
         let pool = pool(&url).await;
-        let (writers, mut running) = (tokio::task::LocalSet::new(), Vec::new());
+        let mut writers = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let pool = pool.clone();
-            running.push(writers.spawn_local(async move {
+            writers.spawn(async move {
                 for _ in 0..5 {
-                    let backoff = Backoff::exponential(ms(1), ms(50)).jittered();
-                    optimistic(200, backoff, async || decrement(&pool).await).await.unwrap();
+                    decrement(&pool).await.unwrap();
                 }
-            }));
+            });
         }
-        writers.await;
-        for writer in running {
-            writer.await.unwrap();
-        }
+        writers.join_all().await;
         let left = sqlx::query_scalar::<_, i32>("SELECT quantity FROM stock WHERE sku = '2'");
         assert_eq!(left.fetch_one(&pool).await.unwrap(), 60, "{url}");
     }
 }
 
-async fn decrement(pool: &MySqlPool) -> lock_core::Result<Change<()>> {
-    let read =
-        sqlx::query_as::<_, (i32, i32)>("SELECT quantity, version FROM stock WHERE sku = '2'");
-    let (quantity, version) = read.fetch_one(pool).await.map_err(statement_error)?;
-    let write = sqlx::query(
-        "UPDATE stock SET quantity = ?, version = version + 1 WHERE sku = '2' AND version = ?",
-    );
-    let done = write.bind(quantity - 1).bind(version).execute(pool).await;
-    Ok(Change::of_rows(done.map_err(statement_error)?.rows_affected(), ()))
+async fn decrement(pool: &MySqlPool) -> lock_core::Result<()> {
+    let mut tries = Tries::new(200, Backoff::exponential(ms(1), ms(50)).jittered());
+    loop {
+        let read =
+            sqlx::query_as::<_, (i32, i32)>("SELECT quantity, version FROM stock WHERE sku = '2'");
+        let (quantity, version) = read.fetch_one(pool).await.map_err(statement_error)?;
+        let write = sqlx::query(
+            "UPDATE stock SET quantity = ?, version = version + 1 WHERE sku = '2' AND version = ?",
+        );
+        let done = write.bind(quantity - 1).bind(version).execute(pool).await;
+        if done.map_err(statement_error)?.rows_affected() > 0 {
+            return Ok(());
+        }
+        tries.conflict().await?;
+    }
 }

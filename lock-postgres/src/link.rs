@@ -77,56 +77,56 @@ impl Link {
     pub(crate) async fn open(
         &self,
         ghost: Option<Identity>,
-    ) -> Result<(PgConnection, Identity, Facts)> {
-        let (mut connection, facts) = self.first_session().await?;
+    ) -> Result<(PgListener, Identity, Facts)> {
+        let (server, mut first, facts) = self.first_primary().await?;
         match facts.schema {
             Schema::Ours => {}
-            Schema::Missing => self.create(&mut connection).await?,
+            Schema::Missing => self.create(&mut first).await?,
             Schema::Other => return Err(foreign_schema(self.config.schema.as_str())),
         }
         if let Some(ghost) = ghost {
-            self.lay(&mut connection, ghost).await?;
+            self.lay(&mut first, ghost).await?;
         }
-        let mark = take_mark(&mut connection).await?;
-        Ok((connection, Identity { pid: facts.pid, mark }, facts))
+        let (mut session, facts) = self.limited(self.connect_at(server)).await?;
+        let mark = self.limited(take_mark(&mut session)).await?;
+        Ok((session, Identity { pid: facts.pid, mark }, facts))
     }
 
-    /// Opens a connection that listens, to the first server that is no replica.
+    /// Opens a connection that listens.
     pub(crate) async fn listen(&self) -> Result<PgListener> {
-        let mut last = no_server();
-        for server in &self.config.servers {
-            match self.limited(self.listen_at(server)).await {
-                Ok(listener) => return Ok(listener),
-                Err(error) => last = worth_another(error)?,
-            }
-        }
-        Err(last)
-    }
-
-    async fn listen_at(&self, server: &PgConnectOptions) -> Result<PgListener> {
-        let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
-        let pool = pool.connect_with(server.clone()).await.map_err(unmade)?;
-        let mut listener = PgListener::connect_with(&pool).await.map_err(unmade)?;
-        // A connection that broke is to be told of, not mended in silence.
-        listener.eager_reconnect(false);
-        self.greet(&mut listener).await?;
-        listener.listen(self.config.schema.as_str()).await.map_err(unmade)?;
+        let (server, ..) = self.first_primary().await?;
+        let (mut listener, _) = self.limited(self.connect_at(server)).await?;
+        let listen = listener.listen(self.config.schema.as_str());
+        self.limited(async { listen.await.map_err(unmade) }).await?;
         Ok(listener)
     }
 
-    /// Opens a connection to the first server that is no replica.
-    async fn first_session(&self) -> Result<(PgConnection, Facts)> {
+    /// Makes a connection that can be heard while nothing is asked: only so is its end noticed at once.
+    async fn connect_at(&self, server: &PgConnectOptions) -> Result<(PgListener, Facts)> {
+        let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let pool = pool.test_before_acquire(false).connect_with(server.clone());
+        let pool = pool.await.map_err(unmade)?;
+        let mut connection = PgListener::connect_with(&pool).await.map_err(unmade)?;
+        // One that broke is to be told of, not mended in silence.
+        connection.eager_reconnect(false);
+        let facts = self.greet(&mut connection).await?;
+        Ok((connection, facts))
+    }
+
+    /// Finds the first server that is no replica, by a plain connection: what is wrong with a server is then
+    /// said at once, while the pool behind a listener would try again in silence.
+    async fn first_primary(&self) -> Result<(&PgConnectOptions, PgConnection, Facts)> {
         let mut last = no_server();
         for server in &self.config.servers {
-            match self.limited(self.session_at(server)).await {
-                Ok(session) => return Ok(session),
+            match self.limited(self.meet(server)).await {
+                Ok((connection, facts)) => return Ok((server, connection, facts)),
                 Err(error) => last = worth_another(error)?,
             }
         }
         Err(last)
     }
 
-    async fn session_at(&self, server: &PgConnectOptions) -> Result<(PgConnection, Facts)> {
+    async fn meet(&self, server: &PgConnectOptions) -> Result<(PgConnection, Facts)> {
         let mut connection = PgConnection::connect_with(server).await.map_err(unmade)?;
         check_version(&connection)?;
         let facts = self.greet(&mut connection).await?;
@@ -137,7 +137,7 @@ impl Link {
     /// next. While one connection is within a transaction, the other must still have its own session.
     pub(crate) async fn check_own_session(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut PgListener,
         identity: Identity,
         listener: &mut PgListener,
     ) -> Result<()> {
@@ -228,7 +228,7 @@ pub(crate) async fn limited<T>(limit: Duration, work: impl Future<Output = T>) -
     }
 }
 
-async fn take_mark(connection: &mut PgConnection) -> Result<i32> {
+async fn take_mark(connection: &mut PgListener) -> Result<i32> {
     loop {
         let mark = Clock::system().now().as_nanos();
         let mark = i32::try_from(mixed(mark) >> 33).unwrap_or(i32::MAX).max(1);

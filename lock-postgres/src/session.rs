@@ -24,8 +24,7 @@ use lock_core::Lease;
 use lock_core::LockKey;
 use lock_core::Release;
 use lock_core::Result;
-use sqlx::Connection as _;
-use sqlx::PgConnection;
+use sqlx::postgres::PgListener;
 use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -88,7 +87,7 @@ pub(crate) struct Session {
 
 /// A session that answers.
 struct Live {
-    connection: PgConnection,
+    connection: PgListener,
     identity: Identity,
     /// When the last statement that was answered had been sent.
     since: BootInstant,
@@ -119,7 +118,7 @@ impl Session {
     /// Serves until nobody can ask any more.
     pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Request>) {
         let mut pending = VecDeque::new();
-        while let Some(first) = queue.recv().await {
+        while let Some(first) = self.next(&mut queue).await {
             pending.push_back(first);
             while !pending.is_empty() {
                 self.keep_first(&mut pending, &mut queue).await;
@@ -132,6 +131,26 @@ impl Session {
                 self.carry_out(group).await;
                 self.tell_refused().await;
             }
+        }
+    }
+
+    /// Returns the next request. A session that the server ends meanwhile is over at once.
+    async fn next(&mut self, queue: &mut mpsc::UnboundedReceiver<Request>) -> Option<Request> {
+        loop {
+            tokio::select! {
+                biased;
+                request = queue.recv() => return request,
+                () = self.ended() => self.lose(),
+            }
+        }
+    }
+
+    /// Completes when the server has closed the session's connection.
+    async fn ended(&mut self) {
+        match &mut self.live {
+            // It listens to nothing, so all that can come is its end.
+            Some(live) => while let Ok(Some(_)) = live.connection.try_recv().await {},
+            None => std::future::pending().await,
         }
     }
 
@@ -190,10 +209,7 @@ impl Session {
     }
 
     /// Proves that the session is its own, with the help of another connection.
-    pub(crate) async fn check_own(
-        &mut self,
-        listener: &mut sqlx::postgres::PgListener,
-    ) -> Result<()> {
+    pub(crate) async fn check_own(&mut self, listener: &mut PgListener) -> Result<()> {
         let Some(live) = &mut self.live else { return Err(no_answer()) };
         self.link.check_own_session(&mut live.connection, live.identity, listener).await
     }
@@ -332,10 +348,9 @@ impl Session {
 
     async fn close(&mut self) -> Result<()> {
         self.closed = true;
-        if let Some(live) = self.live.take() {
-            // A server that does not answer ends the session by itself.
-            drop(limited(PATIENCE, live.connection.close()).await);
-        }
+        // A server that does not answer ends the session by itself.
+        drop(self.rows(sqlx::query(statements::LET_GO), PATIENCE).await);
+        self.live = None;
         self.table = Table::default();
         Ok(())
     }

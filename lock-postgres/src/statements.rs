@@ -129,6 +129,9 @@ pub(crate) const UNDO: &str = "SELECT pg_advisory_unlock($1)";
 /// The same for a lock that others can share.
 pub(crate) const UNDO_SHARED: &str = "SELECT pg_advisory_unlock_shared($1)";
 
+/// Gives all back, and the session's mark.
+pub(crate) const LET_GO: &str = "SELECT pg_advisory_unlock_all()";
+
 /// How many locks the server has in all that are not this session's: its table is one for all databases.
 pub(crate) const COUNT: &str =
     "SELECT count(*) FROM pg_locks WHERE pid IS DISTINCT FROM pg_backend_pid() AND NOT fastpath";

@@ -81,16 +81,17 @@ async fn waiters_outlive_a_restart() {
 }
 
 #[tokio::test]
-async fn a_terminated_session_is_noticed_with_all_its_locks() {
+async fn a_terminated_session_is_noticed_at_once_with_all_its_locks() {
     let server = Server::start(&[]);
     let (locks, mut psql) = (connect(&server.url()).await, server.psql().await);
-    let held =
-        [locks.lock("a", &patient()).await.unwrap(), locks.lock("b", &patient()).await.unwrap()];
+    // Renewed after ten seconds, which is not what tells.
+    let long = LockOptions::new().ttl(secs(30)).wait(secs(20));
+    let held = [locks.lock("a", &long).await.unwrap(), locks.lock("b", &long).await.unwrap()];
     psql.run("SELECT pg_terminate_backend(pid, 2000) FROM locks.held WHERE lock_key = 'a'").await;
     for guard in &held {
-        is_lost(guard, secs(3)).await;
+        is_lost(guard, secs(1)).await;
     }
-    let again = locks.lock("a", &patient()).await.unwrap();
+    let again = locks.lock("a", &long).await.unwrap();
     assert!(again.fence() > held[0].fence());
 }
 

@@ -8,11 +8,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use lock_core::Backoff;
-use lock_core::Change;
-use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Fence;
-use lock_core::optimistic;
+use lock_core::Tries;
 use lock_postgres::Fences;
 use lock_postgres::RowLock;
 use lock_postgres::statement_error;
@@ -41,7 +39,7 @@ fn fence(value: u64) -> Fence {
     Fence::new(value).unwrap()
 }
 
-async fn write(pool: &PgPool, fences: &Fences, by: u64) -> Result<(), Error> {
+async fn write(pool: &PgPool, fences: &Fences, by: u64) -> lock_core::Result<()> {
     let mut transaction = pool.begin().await.unwrap();
     fences.admit(&mut transaction, "a", fence(by)).await?;
     let sell = "UPDATE stock SET quantity = quantity - 1 WHERE sku = 'a'";
@@ -124,24 +122,32 @@ async fn locking_reads_wait_fail_or_skip() {
 async fn optimistic_writers_lose_no_update() {
     let server = Server::start(&[]);
     let pool = stock(&server).await;
-    let sell = async |pool: PgPool| {
-        let backoff = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(50));
-        optimistic(50, backoff.jittered(), async || {
-            let read = "SELECT quantity, version FROM stock WHERE sku = 'a'";
-            let (quantity, version): (i64, i64) =
-                sqlx::query_as(read).fetch_one(&pool).await.map_err(statement_error)?;
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            let write = "UPDATE stock SET quantity = $1, version = version + 1
-                WHERE sku = 'a' AND version = $2";
-            let write = sqlx::query(write).bind(quantity - 1).bind(version);
-            let hit = write.execute(&pool).await.map_err(statement_error)?.rows_affected();
-            Ok::<_, Error>(Change::of_rows(hit, ()))
+    let sold: Vec<_> = (0..8)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move { sell(&pool).await })
         })
-        .await
-    };
-    let sold: Vec<_> = (0..8).map(|_| sell(pool.clone())).collect();
-    for outcome in futures_util::future::join_all(sold).await {
-        outcome.unwrap();
+        .collect();
+    for outcome in sold {
+        outcome.await.unwrap().unwrap();
     }
     assert_eq!(quantity(&pool).await, 2);
+}
+
+async fn sell(pool: &PgPool) -> lock_core::Result<()> {
+    let backoff = Backoff::exponential(Duration::from_millis(1), Duration::from_millis(50));
+    let mut tries = Tries::new(50, backoff.jittered());
+    loop {
+        let read = "SELECT quantity, version FROM stock WHERE sku = 'a'";
+        let (quantity, version): (i64, i64) =
+            sqlx::query_as(read).fetch_one(pool).await.map_err(statement_error)?;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let write = "UPDATE stock SET quantity = $1, version = version + 1
+            WHERE sku = 'a' AND version = $2";
+        let write = sqlx::query(write).bind(quantity - 1).bind(version);
+        if write.execute(pool).await.map_err(statement_error)?.rows_affected() > 0 {
+            return Ok(());
+        }
+        tries.conflict().await?;
+    }
 }

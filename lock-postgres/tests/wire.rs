@@ -283,3 +283,29 @@ async fn a_pooler_of_transactions_is_refused_and_one_of_sessions_is_not() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_certificate_is_checked_where_that_is_asked_for() {
+    let mut server = Server::start(&[]);
+    let certificate = server.encrypt();
+    let plain = connect(&format!("{}?sslmode=require", server.url())).await.unwrap_err();
+    assert_eq!(plain.kind(), ErrorKind::Unavailable, "{plain}");
+    server.stop();
+    server.restart();
+    let url = |query: &str| format!("{}?{query}", server.url());
+    let root = format!("sslrootcert={}", certificate.display());
+    for query in ["sslmode=require", &format!("sslmode=verify-full&{root}")] {
+        let locks = connect(&url(query)).await.unwrap();
+        locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+        let open = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+            WHERE application_name = 'lock' AND NOT ssl";
+        assert_eq!(server.psql().await.one::<i64>(open).await, 0, "{query}");
+    }
+    // Nobody else vouches for it, and it is not for another name.
+    let named = |query: String| url(&query).replace("127.0.0.1", "localhost");
+    for url in [url("sslmode=verify-full"), named(format!("sslmode=verify-full&{root}"))] {
+        let error = connect(&url).await.unwrap_err();
+        assert!(!error.is_retryable(), "{url}: {error}");
+        assert!(error.to_string().contains("encrypted"), "{url}: {error}");
+    }
+}

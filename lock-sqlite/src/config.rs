@@ -116,7 +116,7 @@ fn check_path(path: &std::path::Path) -> Result<()> {
 }
 
 /// A table's name goes into statements as text, so it is held to what can do no harm there.
-fn check_table(name: &str) -> Result<()> {
+pub(crate) fn check_table(name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let reserved = name.to_ascii_lowercase().starts_with("sqlite_");

@@ -13,6 +13,15 @@ pub(crate) enum During {
     Commit,
 }
 
+/// Turns a failure of a statement of the user's own into an error of the framework: `Held` where another
+/// transaction was writing for too long, and the whole transaction has to be repeated.
+pub fn statement_error(failure: rusqlite::Error) -> Error {
+    if !leaves_open(&failure) {
+        return Error::new(ErrorKind::Held, "another transaction writes").with_source(failure);
+    }
+    classify(failure, During::Commit)
+}
+
 /// How one code of SQLite is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Class {

@@ -122,6 +122,24 @@ impl Server {
         std::fs::write(self.folder.path().join("data/pg_hba.conf"), rules).unwrap();
     }
 
+    /// Makes a certificate for the server and has it ask for encryption from its next restart on; returns its file.
+    pub(crate) fn encrypt(&mut self) -> PathBuf {
+        let file = |name: &str| self.folder.path().join(name);
+        let (certificate, key) = (file("cert.pem"), file("key.pem"));
+        let mut make = Command::new("openssl");
+        make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        make.args(["-nodes", "-days", "2", "-subj", "/CN=locks", "-addext"]);
+        make.args(["subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]);
+        checked(make.arg("-keyout").arg(&key).arg("-out").arg(&certificate));
+        if rustix::process::getuid().is_root() {
+            checked(Command::new("chown").arg(USER).arg(&key));
+        }
+        self.settings.push("ssl=on".to_owned());
+        self.settings.push(format!("ssl_cert_file={}", certificate.display()));
+        self.settings.push(format!("ssl_key_file={}", key.display()));
+        certificate
+    }
+
     /// Connects past the backend, as anybody with psql can.
     pub(crate) async fn psql(&self) -> Psql {
         Psql(PgConnection::connect(&self.url()).await.unwrap())
