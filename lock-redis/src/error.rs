@@ -151,12 +151,120 @@ fn silence(failure: &RedisError, during: During) -> Error {
     if during == During::Connect || refused || authentication { error } else { error.ambiguous() }
 }
 
-/// The same refusal as on every other backend.
-fn clash(stored: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidInput,
-        format!(
-            "the store has this lock as {stored}, it cannot be in another mode at the same time"
-        ),
-    )
+/// The same refusal as on every other backend. A script says what is stored, and what was wanted.
+fn clash(said: &str) -> Error {
+    let (stored, wanted) = said.split_once(' ').unwrap_or((said, "another"));
+    let message =
+        format!("the store has this lock as {stored}, it can't be {wanted} at the same time");
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use lock_core::Claim;
+    use lock_core::LockKey;
+    use lock_core::Mode;
+    use lock_core::Owner;
+
+    use super::*;
+
+    /// What becomes of an error that a server writes on the wire.
+    fn said(line: &str) -> Error {
+        let reply = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        classify(reply.extract_error().unwrap_err(), During::Request)
+    }
+
+    fn broken(kind: io::ErrorKind) -> RedisError {
+        RedisError::from(io::Error::from(kind))
+    }
+
+    #[test]
+    fn each_code_has_its_class_and_nothing_was_done() {
+        use ErrorKind::Config;
+        use ErrorKind::Corrupt;
+        use ErrorKind::InvalidInput;
+        use ErrorKind::Unavailable;
+        let rows = [
+            ("WRONGTYPE Operation against a key holding the wrong kind", Corrupt, false),
+            ("LOADING Redis is loading the dataset in memory", Unavailable, true),
+            ("BUSY Redis is busy running a script", Unavailable, true),
+            ("READONLY You can't write against a read only replica.", Unavailable, true),
+            ("MASTERDOWN Link with MASTER is down", Unavailable, true),
+            ("CLUSTERDOWN Hash slot not served", Unavailable, true),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Unavailable, true),
+            ("MOVED 3999 127.0.0.1:6381", Unavailable, true),
+            ("ASK 3999 127.0.0.1:6381", Unavailable, true),
+            ("NOREPLICAS Not enough good replicas to write.", Unavailable, true),
+            ("MISCONF Redis is configured to save RDB snapshots", Unavailable, true),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Unavailable, true),
+            ("UNBLOCKED force unblock from blocking operation", Unavailable, true),
+            ("NOPERM this user has no permissions to run the 'evalsha' command", Config, false),
+            ("CROSSSLOT Keys in request don't hash to the same slot", Unavailable, false),
+            ("ERR unknown command 'EVALSHA'", Unavailable, false),
+            ("NOAUTH Authentication required.", Config, false),
+            ("WRONGPASS invalid username-password pair", Config, false),
+            ("ERR DB index is out of range", Config, false),
+            ("ERR SELECT is not allowed in cluster mode", Config, false),
+            ("ERR This instance has cluster support disabled", Config, false),
+            ("ERR unknown command 'SENTINEL', with args beginning with: ", Config, false),
+            ("LOCKMODE shared exclusive", InvalidInput, false),
+            ("LOCKCORRUPT a place in line reads x", Corrupt, false),
+            ("ERR user_script:1: \"LOCKCORRUPT a place reads x\" script: 1, on x", Corrupt, false),
+        ];
+        for (line, kind, retryable) in rows {
+            let error = said(line);
+            let found = (error.kind(), error.is_retryable(), error.is_ambiguous());
+            assert_eq!(found, (kind, retryable, false), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_code_that_nobody_knows_may_have_come_after_the_deed() {
+        let error = said("FUTURE words of a later version");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.is_retryable() && error.is_ambiguous(), "{error}");
+    }
+
+    #[test]
+    fn silence_is_ambiguous_once_something_was_asked_for() {
+        use io::ErrorKind::BrokenPipe;
+        use io::ErrorKind::ConnectionRefused;
+        use io::ErrorKind::ConnectionReset;
+        use io::ErrorKind::TimedOut;
+        for (kind, ambiguous) in [
+            (TimedOut, true),
+            (ConnectionReset, true),
+            (BrokenPipe, true),
+            (ConnectionRefused, false),
+        ] {
+            for (during, asked) in [(During::Request, true), (During::Connect, false)] {
+                let error = classify(broken(kind), during);
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{kind}");
+                assert!(error.is_retryable(), "{kind}");
+                assert_eq!(error.is_ambiguous(), ambiguous && asked, "{kind} {during:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_is_given_up_when_nothing_more_comes_of_it() {
+        let read_only = redis::parse_redis_value(b"-READONLY a replica\r\n").unwrap();
+        assert!(is_fatal(&read_only.extract_error().unwrap_err()));
+        assert!(is_fatal(&broken(io::ErrorKind::TimedOut)));
+        assert!(is_fatal(&broken(io::ErrorKind::ConnectionReset)));
+        let busy = redis::parse_redis_value(b"-BUSY a script\r\n").unwrap();
+        assert!(!is_fatal(&busy.extract_error().unwrap_err()));
+    }
+
+    #[test]
+    fn a_clash_of_modes_reads_as_on_every_other_backend() {
+        let (key, owner) = (LockKey::new("a").unwrap(), Owner::new("me").unwrap());
+        let mut claim = Claim::new(key, owner, Duration::from_secs(1));
+        claim.mode = Mode::Exclusive;
+        let elsewhere = claim.check_beside(claim.token, Mode::Shared).unwrap_err();
+        assert_eq!(said("LOCKMODE shared exclusive").message(), elsewhere.message());
+    }
 }

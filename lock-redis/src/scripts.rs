@@ -157,7 +157,7 @@ local fence = last and math.max(last + 1, micros, floor)
 if not fence or fence > 9007199254740991 then
   return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
 end
-local function clash(stored) return redis.error_reply('LOCKMODE ' .. stored) end
+local function clash(stored) return redis.error_reply('LOCKMODE ' .. stored .. ' ' .. mode) end
 local function remember(fence)
   redis.call('HSET', card, 'f', text(fence))
   stay(ttl, fence)

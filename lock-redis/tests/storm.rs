@@ -8,6 +8,7 @@ mod storm {
     pub(crate) mod cluster;
     pub(crate) mod one;
     pub(crate) mod quorum;
+    pub(crate) mod replaced;
     pub(crate) mod watched;
 }
 
@@ -24,6 +25,8 @@ use lock_core::Result;
 use lock_core::SharedBackend;
 use lock_redis::DRIVER;
 
+use crate::storm::replaced::Storm;
+
 /// Tells a process where the servers are.
 const URL: &str = "LOCK_STORM_REDIS_URL";
 
@@ -34,8 +37,8 @@ fn main() -> ExitCode {
     let mut targets: Vec<Arc<dyn Target>> = vec![Arc::new(storm::one::One::default())];
     let is = |name| env::var_os(name).is_some();
     if is("LOCK_TEST_FULL") || is(SECONDS) {
-        targets.push(Arc::new(storm::watched::Sentinel::default()));
-        targets.push(Arc::new(storm::cluster::Shards::default()));
+        targets.push(Arc::new(Storm::<storm::watched::Sentinel>::new()));
+        targets.push(Arc::new(Storm::<storm::cluster::Shards>::new()));
         targets.push(Arc::new(storm::quorum::Redlock::default()));
     }
     conformance_tests::storm::run(targets)

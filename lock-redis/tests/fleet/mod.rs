@@ -22,6 +22,8 @@ use lock_core::Result;
 use lock_core::SharedBackend;
 use lock_core::Token;
 use lock_redis::REDLOCK;
+use redis::aio::MultiplexedConnection;
+use tokio::time::sleep;
 
 use crate::servers::Fleet;
 
@@ -65,13 +67,28 @@ impl Redlock {
     }
 
     /// Those that answer.
-    async fn living(&self) -> Vec<redis::aio::MultiplexedConnection> {
+    async fn living(&self) -> Vec<MultiplexedConnection> {
         let mut living = Vec::new();
         for name in self.names().unwrap_or_default() {
             let Ok(client) = redis::Client::open(format!("redis://{name}")) else { continue };
             living.extend(client.get_multiplexed_async_connection().await);
         }
         living
+    }
+}
+
+/// Waits until a server counts, which somebody else may have started a moment ago.
+async fn await_age(mut server: MultiplexedConnection) -> Result<()> {
+    let unknown = |failure| Error::new(ErrorKind::Unavailable, "no age").with_source(failure);
+    let mut info = redis::cmd("INFO");
+    info.arg("server");
+    loop {
+        let facts: redis::InfoDict = info.query_async(&mut server).await.map_err(unknown)?;
+        let age = Duration::from_secs(facts.get("uptime_in_seconds").unwrap_or(0));
+        if age > AGE {
+            return Ok(());
+        }
+        sleep(AGE.saturating_sub(age).max(Duration::from_millis(100))).await;
     }
 }
 
@@ -119,6 +136,10 @@ impl Fixture for Redlock {
                 fleet.servers[frozen].freeze();
             }
             *self.fleet.lock().unwrap_or_else(PoisonError::into_inner) = Some(fleet);
+        } else {
+            for server in self.living().await {
+                await_age(server).await?;
+            }
         }
         self.connect("").await.map(drop)
     }

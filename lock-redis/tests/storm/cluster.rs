@@ -1,32 +1,27 @@
 //! A cluster of three primaries, each with a replica.
 
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::thread::sleep;
 use std::time::Duration;
 
-use conformance_tests::Fixture;
-use conformance_tests::Outcome;
-use conformance_tests::async_trait;
 use conformance_tests::storm::Forgot;
-use conformance_tests::storm::Target;
 use lock_core::BootInstant;
 use lock_core::Clock;
-use lock_core::EngineOptions;
 use lock_core::LockKey;
-use lock_core::Result;
-use lock_core::SharedBackend;
-use tokio::task::block_in_place;
 
 use crate::servers::Cluster;
 use crate::servers::Server;
 use crate::servers::until;
+use crate::storm::replaced::BRIEFLY;
+use crate::storm::replaced::FROZEN;
+use crate::storm::replaced::KILLED;
+use crate::storm::replaced::ORDERED;
+use crate::storm::replaced::PAUSED;
+use crate::storm::replaced::Replaced;
+use crate::storm::replaced::SCRIPTS;
 
-#[derive(Default)]
-pub(crate) struct Shards(Mutex<Option<Running>>);
+const MOVED: &str = "slot moved";
 
-struct Running {
+pub(crate) struct Shards {
     cluster: Cluster,
     /// Who had each key, and when.
     known: (Vec<usize>, BootInstant),
@@ -34,72 +29,18 @@ struct Running {
     turn: usize,
 }
 
-impl Shards {
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Replaced for Shards {
+    const NAME: &str = "redis-cluster";
+    const BLOWS: &[&str] = &[KILLED, FROZEN, ORDERED, MOVED, BRIEFLY, PAUSED, SCRIPTS];
 
-#[async_trait]
-impl Fixture for Shards {
-    fn name(&self) -> &str {
-        "redis-cluster"
+    fn start() -> Self {
+        Self { cluster: Cluster::start(), known: (Vec::new(), Clock::system().now()), turn: 0 }
     }
 
-    async fn connect(&self, _namespace: &str) -> Result<SharedBackend> {
-        crate::connect(|| self.lock().as_ref().unwrap().cluster.url()).await
+    fn url(&self) -> String {
+        self.cluster.url()
     }
 
-    fn options(&self, options: EngineOptions) -> EngineOptions {
-        crate::options(options)
-    }
-
-    async fn set_up(&self) -> Result<()> {
-        let cluster = block_in_place(Cluster::start);
-        *self.lock() =
-            Some(Running { cluster, known: (Vec::new(), Clock::system().now()), turn: 0 });
-        Ok(())
-    }
-
-    async fn tear_down(&self) {
-        drop(self.lock().take());
-    }
-
-    fn environment(&self) -> Option<Vec<(String, String)>> {
-        let url = self.lock().as_ref()?.cluster.url();
-        Some(vec![(crate::URL.to_owned(), url)])
-    }
-}
-
-const KILLED: &str = "primary killed, replica takes over";
-const FROZEN: &str = "primary frozen, replica takes over";
-const ORDERED: &str = "failover by command";
-const MOVED: &str = "slot moved";
-const BRIEFLY: &str = "primary frozen briefly";
-const PAUSED: &str = "primary pauses its clients";
-const SCRIPTS: &str = "forgets scripts";
-
-#[async_trait]
-impl Target for Shards {
-    fn blows(&self) -> Vec<&'static str> {
-        vec![KILLED, FROZEN, ORDERED, MOVED, BRIEFLY, PAUSED, SCRIPTS]
-    }
-
-    async fn strike(
-        &self,
-        blow: &'static str,
-        long: Duration,
-        keys: &[LockKey],
-    ) -> Outcome<Option<Forgot>> {
-        Ok(block_in_place(|| self.lock().as_mut().unwrap().strike(blow, long, keys)))
-    }
-
-    fn recovery(&self) -> Duration {
-        crate::RECOVERY
-    }
-}
-
-impl Running {
     /// Hurts the shard of one key. A replica that takes over may lack the last writes of its shard, unless the
     /// primary has handed over by itself; a slot that moves takes everything along.
     fn strike(&mut self, blow: &str, long: Duration, keys: &[LockKey]) -> Option<Forgot> {
@@ -160,7 +101,9 @@ impl Running {
         let forgotten: Vec<_> = changed.map(|(_, key)| key.clone()).collect();
         (!forgotten.is_empty()).then(|| Forgot::since(from, &forgotten))
     }
+}
 
+impl Shards {
     /// Returns which server has each key.
     fn owners(&self, keys: &[LockKey]) -> Vec<usize> {
         keys.iter().map(|key| self.owner(slot(&self.cluster.servers[0], key))).collect()

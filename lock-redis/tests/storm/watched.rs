@@ -1,107 +1,49 @@
 //! A primary and its replica, watched by three sentinels.
 
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::thread::sleep;
 use std::time::Duration;
 
-use conformance_tests::Fixture;
-use conformance_tests::Outcome;
-use conformance_tests::async_trait;
 use conformance_tests::storm::Forgot;
-use conformance_tests::storm::Target;
 use lock_core::BootInstant;
 use lock_core::Clock;
-use lock_core::EngineOptions;
 use lock_core::LockKey;
-use lock_core::Result;
-use lock_core::SharedBackend;
-use tokio::task::block_in_place;
 
 use crate::servers::Server;
 use crate::servers::Watched;
 use crate::servers::until;
+use crate::storm::replaced::BRIEFLY;
+use crate::storm::replaced::FROZEN;
+use crate::storm::replaced::KILLED;
+use crate::storm::replaced::ORDERED;
+use crate::storm::replaced::PAUSED;
+use crate::storm::replaced::Replaced;
+use crate::storm::replaced::SCRIPTS;
 
-#[derive(Default)]
-pub(crate) struct Sentinel(Mutex<Option<Running>>);
+const REPLICA: &str = "replica restarted";
 
-struct Running {
+pub(crate) struct Sentinel {
     watched: Watched,
     /// How many failovers there had been, and when.
     known: (u64, BootInstant),
 }
 
-impl Sentinel {
-    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Replaced for Sentinel {
+    const NAME: &str = "redis-sentinel";
+    const BLOWS: &[&str] = &[KILLED, FROZEN, ORDERED, BRIEFLY, REPLICA, PAUSED, SCRIPTS];
 
-#[async_trait]
-impl Fixture for Sentinel {
-    fn name(&self) -> &str {
-        "redis-sentinel"
-    }
-
-    async fn connect(&self, _namespace: &str) -> Result<SharedBackend> {
-        crate::connect(|| self.lock().as_ref().unwrap().watched.url()).await
-    }
-
-    fn options(&self, options: EngineOptions) -> EngineOptions {
-        crate::options(options)
-    }
-
-    async fn set_up(&self) -> Result<()> {
-        let watched = block_in_place(Watched::start);
+    fn start() -> Self {
+        let watched = Watched::start();
         for sentinel in &watched.sentinels {
             // One failover may follow another.
             sentinel.command("SENTINEL SET locks failover-timeout 1500");
         }
-        let known = (0, Clock::system().now());
-        *self.lock() = Some(Running { watched, known });
-        Ok(())
+        Self { watched, known: (0, Clock::system().now()) }
     }
 
-    async fn tear_down(&self) {
-        drop(self.lock().take());
+    fn url(&self) -> String {
+        self.watched.url()
     }
 
-    fn environment(&self) -> Option<Vec<(String, String)>> {
-        let url = self.lock().as_ref()?.watched.url();
-        Some(vec![(crate::URL.to_owned(), url)])
-    }
-}
-
-const KILLED: &str = "primary killed, replica takes over";
-const FROZEN: &str = "primary frozen, replica takes over";
-const ORDERED: &str = "failover by command";
-const BRIEFLY: &str = "primary frozen briefly";
-const REPLICA: &str = "replica restarted";
-const PAUSED: &str = "primary pauses its clients";
-const SCRIPTS: &str = "forgets scripts";
-
-#[async_trait]
-impl Target for Sentinel {
-    fn blows(&self) -> Vec<&'static str> {
-        vec![KILLED, FROZEN, ORDERED, BRIEFLY, REPLICA, PAUSED, SCRIPTS]
-    }
-
-    async fn strike(
-        &self,
-        blow: &'static str,
-        long: Duration,
-        keys: &[LockKey],
-    ) -> Outcome<Option<Forgot>> {
-        Ok(block_in_place(|| self.lock().as_mut().unwrap().strike(blow, long, keys)))
-    }
-
-    fn recovery(&self) -> Duration {
-        crate::RECOVERY
-    }
-}
-
-impl Running {
     /// Whoever takes over may lack the last writes, and until the old primary follows, both grant.
     fn strike(&mut self, blow: &str, long: Duration, keys: &[LockKey]) -> Option<Forgot> {
         let (before, from) = self.known;
@@ -145,7 +87,9 @@ impl Running {
         // Also those that nobody ordered: a busy machine is silent for longer than sentinels bear.
         (before != self.known.0).then(|| Forgot::since(from, keys))
     }
+}
 
+impl Sentinel {
     /// Returns whom all sentinels take for the primary, once they agree.
     fn primary(&self) -> usize {
         let named = |sentinel: &Server| {
