@@ -125,7 +125,8 @@ fn is_encrypted(url: &ConnectUrl) -> bool {
 
 fn read(key: &str, path: &str) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|failure| {
-        config(&format!("the file of query key {key:?} cannot be read")).with_source(failure)
+        config(&format!("the file of query key {key:?} cannot be read: {failure}"))
+            .with_source(failure)
     })
 }
 

@@ -131,6 +131,9 @@ fn tls(url: &ConnectUrl, options: MySqlConnectOptions) -> Result<MySqlConnectOpt
     if cert.is_some() != key.is_some() {
         return Err(config("ssl-cert and ssl-key go together"));
     }
+    for (key, path) in ["ssl-ca", "ssl-cert", "ssl-key"].into_iter().zip(files) {
+        check_file(key, path)?;
+    }
     let mut options = options.ssl_mode(mode);
     if let Some(file) = ca {
         options = options.ssl_ca(file);
@@ -139,6 +142,14 @@ fn tls(url: &ConnectUrl, options: MySqlConnectOptions) -> Result<MySqlConnectOpt
         options = options.ssl_client_cert(cert).ssl_client_key(key);
     }
     Ok(options)
+}
+
+fn check_file(key: &str, path: Option<&str>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::File::open(path).map(drop).map_err(|failure| {
+        config(&format!("the file of query key {key:?} cannot be read: {failure}"))
+            .with_source(failure)
+    })
 }
 
 /// MySQL's own tools write the modes in capitals.
@@ -191,8 +202,8 @@ mod tests {
     #[test]
     fn takes_each_known_key() {
         let config = read(
-            "mariadb://ann:pw@db:3307/app?table=my_locks&ssl-mode=VERIFY_CA&ssl-ca=/ca&\
-             ssl-cert=/c&ssl-key=/k&unsafe_cluster=allow",
+            "mariadb://ann:pw@db:3307/app?table=my_locks&ssl-mode=VERIFY_CA&ssl-ca=Cargo.toml&\
+             ssl-cert=Cargo.toml&ssl-key=Cargo.toml&unsafe_cluster=allow",
         );
         let config = config.unwrap();
         assert_eq!(config.table, "my_locks");

@@ -101,6 +101,9 @@ pub(crate) async fn ensure(session: &mut Session, table: &str) -> Result<(), Fai
         let mut found = facts(session, name).await?;
         if found.is_empty() {
             session.command(&write(create, table)).await?;
+        }
+        if found != shape {
+            // Somebody else may have made it while it was being looked at.
             found = facts(session, name).await?;
         }
         if found != shape {

@@ -136,9 +136,8 @@ fn tls(url: &ConnectUrl, options: PgConnectOptions) -> Result<PgConnectOptions> 
 fn file<'a>(key: &str, path: &'a str) -> Result<&'a str> {
     match std::fs::File::open(path) {
         Ok(_) => Ok(path),
-        Err(cause) => {
-            Err(config(format!("the file of query key {key:?} cannot be read")).with_source(cause))
-        }
+        Err(cause) => Err(config(format!("the file of query key {key:?} cannot be read: {cause}"))
+            .with_source(cause)),
     }
 }
 

@@ -1,5 +1,7 @@
 -- What lock-postgres keeps, version 1. A lock itself is an advisory lock; these tables say whose it is.
 BEGIN;
+-- Many may come at once, and each waits for those before it.
+SET LOCAL lock_timeout = '10s';
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('{name} schema', 3));
 CREATE SCHEMA IF NOT EXISTS {schema};
 

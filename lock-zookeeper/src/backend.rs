@@ -180,6 +180,9 @@ mod tests {
 
     #[test]
     fn the_documentation_shows_the_profile() {
-        assert_documented(&profile(Duration::from_secs(10), Duration::from_millis(2500)), include_str!("../docs.md"));
+        assert_documented(
+            &profile(Duration::from_secs(10), Duration::from_millis(2500)),
+            include_str!("../docs.md"),
+        );
     }
 }

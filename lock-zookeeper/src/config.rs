@@ -203,7 +203,8 @@ fn tls(_: Connector, _: Option<String>, _: Option<String>, _: Option<String>) ->
 
 fn read(key: &str, path: &str) -> Result<String> {
     std::fs::read_to_string(path).map_err(|failure| {
-        config(format!("the file of query key {key:?} cannot be read")).with_source(failure)
+        config(format!("the file of query key {key:?} cannot be read: {failure}"))
+            .with_source(failure)
     })
 }
 

@@ -10,6 +10,7 @@ use lock_core::Engine;
 use lock_core::EngineOptions;
 use lock_core::Error;
 use lock_core::ErrorKind;
+use lock_core::Host;
 use lock_core::LockProvider;
 use lock_core::Result;
 
@@ -75,11 +76,12 @@ impl Plan {
     async fn connect(self) -> Result<Engine> {
         let options = self.engine_options();
         let timeout = options.operation_timeout;
+        let hosts: Vec<_> = self.url.hosts().iter().map(Host::to_string).collect();
         let opened = tokio::select! {
             engine = open(self.driver, self.url, self.io, options) => engine,
             () = Clock::system().sleep(timeout) => Err(late(timeout)),
         };
-        opened.map_err(|error| error.in_context("connect", self.driver.name, None))
+        opened.map_err(|error| at(&hosts, error).in_context("connect", self.driver.name, None))
     }
 
     pub(crate) fn engine_options(&self) -> EngineOptions {
@@ -113,6 +115,18 @@ async fn open(
     }
 }
 
+/// Says which servers did not do their part, where the driver has not named one.
+fn at(hosts: &[String], error: Error) -> Error {
+    let is_named = hosts.is_empty() || hosts.iter().any(|host| error.message().contains(host));
+    if is_named || error.kind() != ErrorKind::Unavailable {
+        return error;
+    }
+    let message = format!("{}: {}", hosts.join(","), error.message());
+    let retryable = error.is_retryable();
+    let named = Error::new(ErrorKind::Unavailable, message).with_source(error);
+    if retryable { named } else { named.permanent() }
+}
+
 pub(crate) fn late(timeout: Duration) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the store did not answer within {timeout:?}"))
 }
@@ -144,7 +158,10 @@ mod tests {
         for io in [Io::Runtime, Io::Thread] {
             let error = plan(|_| Box::pin(pending()), Some(io)).connect().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable);
-            assert_eq!(error.to_string(), "connect on fake: the store did not answer within 50ms");
+            assert_eq!(
+                error.to_string(),
+                "connect on fake: host: the store did not answer within 50ms"
+            );
         }
     }
 

@@ -25,10 +25,14 @@ async fn a_server_is_refused_in_the_manual_s_words() {
         "none" => free_port(),
         "any" => server.port,
         "a replica" => standby.port,
-        "PgBouncer, transactions" => pooler.port,
+        "PgBouncer, transactions" => port_of(&pooler.url()),
         _ => panic!("the test does not know {name}"),
     };
     words::check("| Postgres server |", |name| (port(name), ())).await;
+}
+
+fn port_of(url: &str) -> u16 {
+    lock::ConnectUrl::parse(url).unwrap().hosts()[0].port.unwrap()
 }
 
 fn free_port() -> u16 {

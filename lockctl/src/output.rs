@@ -11,7 +11,8 @@ use crate::text::printable;
 /// Says something on stderr. What others named (keys, owners) cannot control the terminal.
 pub(crate) fn say(message: &str) {
     // Nobody can be told that stderr is closed.
-    let _ = writeln!(io::stderr(), "lockctl: {}", printable(message));
+    let lines: Vec<_> = message.lines().map(printable).collect();
+    let _ = writeln!(io::stderr(), "lockctl: {}", lines.join("\n"));
 }
 
 /// Prints to stdout. Who reads only the first lines (`| head -1`) is no error.

@@ -45,7 +45,7 @@ fn when_the_server_hangs_or_dies_the_job_is_stopped_and_it_is_76() {
     server.thaw();
     let place = Place::over(&server.url());
     any_store::stops_in_time(&place, "2s", Duration::from_millis(2300), || server.kill());
-    says(&place, &["run", "k", "--", "true"], 69, "nobody listens there");
+    says(&place, &["run", "k", "--", "true"], 69, "nobody listens at the address");
 }
 
 #[test]
@@ -55,14 +55,16 @@ fn what_is_wrong_with_a_url_or_a_role_is_said() {
         let mut cli = Cli::connect(&server.url()).await;
         cli.run("CREATE USER ann@'%' IDENTIFIED BY 's3cret'").await.unwrap();
         cli.run("GRANT SELECT ON locks.* TO ann@'%'").await.unwrap();
+        cli.run("CREATE TABLE other (id INT PRIMARY KEY)").await.unwrap();
         cli.run("CREATE USER bob@'%' IDENTIFIED BY 's3cret'").await.unwrap();
         cli.run("GRANT ALL ON locks.* TO bob@'%'").await.unwrap();
     });
     let at = |user: &str, rest: &str| format!("mysql://{user}@127.0.0.1:{}/{rest}", server.port);
     let place = Place::new();
     let says = |url: &str, code, sentence| says(&place, &["--url", url, "list"], code, sentence);
-    says(&at("ann:wrong", "locks"), 78, "password");
-    says(&at("root", "nowhere"), 78, "nowhere");
-    says(&at("ann:s3cret", "locks"), 78, "lockctl schema");
+    says(&at("ann:wrong", "locks"), 78, "the server refuses the user");
+    says(&at("root", "nowhere"), 78, "there is no such database");
+    says(&at("ann:s3cret", "locks"), 78, "the user lacks a right");
+    says(&at("root", "locks?table=other"), 78, "\"other\" exists and is not a table of locks");
     any_store::hides_the_password(&at("bob:s3cret", "locks"), &at("bob", "locks"));
 }

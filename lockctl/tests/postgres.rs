@@ -35,7 +35,7 @@ fn when_the_server_dies_the_job_is_stopped_and_it_is_76() {
     let mut server = Server::start(&[]);
     let place = Place::over(&server.url());
     any_store::stops_in_time(&place, "2s", Duration::from_millis(2300), || server.kill());
-    says(&place, &["run", "k", "--", "true"], 69, "nobody listens there");
+    says(&place, &["run", "k", "--", "true"], 69, "nobody listens at the address");
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn what_is_wrong_with_a_url_or_a_role_is_said() {
         |user: &str, database: &str| format!("postgres://{user}@{}/{database}", server.address());
     let place = Place::new();
     let says = |url: &str, code, sentence| says(&place, &["--url", url, "list"], code, sentence);
-    says(&at("ann:wrong", "postgres"), 78, "password");
-    says(&at("postgres", "nowhere"), 78, "nowhere");
-    says(&at("ann:s3cret", "postgres"), 78, "lockctl schema");
+    says(&at("ann:wrong", "postgres"), 78, "the server refused user or password");
+    says(&at("postgres", "nowhere"), 78, "there is no such database");
+    says(&at("ann:s3cret", "postgres"), 78, "let an administrator run what lockctl schema prints");
     says(&pooler.url(), 78, "pool_mode=session");
     any_store::hides_the_password(&at("postgres:s3cret", "postgres"), &at("postgres", "postgres"));
 }

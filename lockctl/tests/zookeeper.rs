@@ -36,7 +36,7 @@ fn when_the_server_hangs_or_dies_the_job_is_stopped_and_it_is_76() {
     server.thaw();
     let place = Place::over(&server.url());
     any_store::stops_in_time(&place, "2s", Duration::from_millis(2300), || server.kill());
-    says(&place, &["run", "k", "--", "true"], 69, "nobody listens there");
+    says(&place, &["run", "k", "--", "true"], 69, "no server can be reached");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 /// `start` starts what the row names, and returns its port and what has to live until the error has come.
 pub(crate) async fn check<T>(head: &str, start: impl Fn(&str) -> (u16, T)) {
     let rows = rows(head);
-    assert!(rows.len() > 2, "no table {head}");
+    assert!(!rows.is_empty(), "no table {head}");
     let mut differing = Vec::new();
     for [server, url, said] in rows {
         let (port, _alive) = start(server);
