@@ -278,6 +278,42 @@ async fn fences_go_on_from_a_base_that_is_set_once() {
 }
 
 #[tokio::test]
+async fn a_session_with_many_waiters_outlives_its_connection() {
+    const COUNT: usize = 400;
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let url = format!("zookeeper://{}?session_timeout=20s", proxy.address());
+    let (waiting, holding) = (connect(&url).await.unwrap(), connect(&server.url()).await.unwrap());
+    let other = Client::connect(&server.address()).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    let key = |n: usize| format!("{n}{}", "-".repeat(400));
+    let mut held = Vec::new();
+    for n in 0..COUNT {
+        held.push(holding.lock(&key(n), &LockOptions::new()).await.unwrap());
+        let (locks, key) = (waiting.clone(), key(n));
+        let wait = LockOptions::new().wait(ms(60_000));
+        tasks.spawn(async move { locks.lock(&key, &wait).await.unwrap().unlock().await });
+    }
+    for n in 0..COUNT {
+        let path = format!("/{}", key(n));
+        while other.list_children(&path).await.unwrap().len() < 2 {
+            tokio::time::sleep(ms(10)).await;
+        }
+    }
+    // Time to arm the last hint.
+    tokio::time::sleep(ms(500)).await;
+    proxy.set(Weather::Down);
+    tokio::time::sleep(ms(200)).await;
+    proxy.set(Weather::Fair);
+    for guard in held {
+        guard.unlock().await.unwrap();
+    }
+    // Long before the session would end, also those for whom there was no room.
+    let all = timeout(ms(9000), tasks.join_all()).await.unwrap();
+    assert!(all.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
 async fn a_stale_fence_writes_nothing() {
     let server = Server::start();
     let locks = connect(&server.url()).await.unwrap();
@@ -322,4 +358,35 @@ async fn a_url_that_cannot_be_right_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
         assert!(error.to_string().contains(hint), "{url}: {error}");
     }
+}
+
+#[cfg(feature = "sasl")]
+#[tokio::test]
+async fn a_user_of_sasl_has_nodes_of_its_own_and_others_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    let text = "Server { org.apache.zookeeper.server.auth.DigestLoginModule required\n\
+                user_ann=\"s3cret\" user_bob=\"hunter2\"; };\n";
+    std::fs::write(&users, text).unwrap();
+    let server = Server::start_with(
+        &[&format!("-Djava.security.auth.login.config={}", users.display())],
+        "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n",
+    );
+    let url =
+        |login: &str| format!("zookeeper://{login}@{}/team?auth=sasl&{SHORT}", server.address());
+    let locks = connect(&url("ann:s3cret")).await.unwrap();
+    let held = locks.lock("a", &LockOptions::new()).await.unwrap();
+    assert!(!is_free(&locks, "a").await);
+    let stranger = Client::connect(&server.address()).await.unwrap();
+    assert_eq!(stranger.list_children("/team/a").await, Err(ZkError::NoAuth));
+    // Whom the server does not know, and whom it knows but not as the owner of the nodes.
+    for login in ["ann:wr0ng", "bob:hunter2"] {
+        let error = match connect(&url(login)).await {
+            Ok(locks) => locks.lock("a", &LockOptions::new()).await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Config, "{login}: {error}");
+        assert!(!format!("{error} {error:?}").contains("wr0ng"), "{error:?}");
+    }
+    held.unlock().await.unwrap();
 }
