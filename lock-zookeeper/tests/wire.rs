@@ -10,6 +10,7 @@ use std::time::Duration;
 use conformance_tests::Link as _;
 use conformance_tests::Proxy;
 use conformance_tests::Weather;
+use futures_util::future::join_all;
 use lock_core::Clock;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
@@ -278,35 +279,38 @@ async fn fences_go_on_from_a_base_that_is_set_once() {
 }
 
 #[tokio::test]
-async fn a_session_with_many_waiters_outlives_its_connection() {
-    const COUNT: usize = 400;
+async fn a_session_with_many_waiters_reconnects_once() {
+    const COUNT: usize = 300;
     let server = Server::start();
     let proxy = Proxy::start(server.address()).await.unwrap();
     let url = format!("zookeeper://{}?session_timeout=20s", proxy.address());
     let (waiting, holding) = (connect(&url).await.unwrap(), connect(&server.url()).await.unwrap());
     let other = Client::connect(&server.address()).await.unwrap();
+    let key = |n: usize| format!("{n}{}", "-".repeat(450));
+    let now = LockOptions::new();
+    let keys: Vec<_> = (0..COUNT).map(key).collect();
+    let held = join_all(keys.iter().map(|key| holding.lock(key, &now))).await;
     let mut tasks = tokio::task::JoinSet::new();
-    let key = |n: usize| format!("{n}{}", "-".repeat(400));
-    let mut held = Vec::new();
-    for n in 0..COUNT {
-        held.push(holding.lock(&key(n), &LockOptions::new()).await.unwrap());
-        let (locks, key) = (waiting.clone(), key(n));
-        let wait = LockOptions::new().wait(ms(60_000));
+    for key in keys.clone() {
+        let (locks, wait) = (waiting.clone(), LockOptions::new().wait(ms(60_000)));
         tasks.spawn(async move { locks.lock(&key, &wait).await.unwrap().unlock().await });
     }
-    for n in 0..COUNT {
-        let path = format!("/{}", key(n));
+    for key in &keys {
+        let path = format!("/{key}");
         while other.list_children(&path).await.unwrap().len() < 2 {
             tokio::time::sleep(ms(10)).await;
         }
     }
     // Time to arm the last hint.
     tokio::time::sleep(ms(500)).await;
+    let before = proxy.connections();
     proxy.set(Weather::Down);
     tokio::time::sleep(ms(200)).await;
     proxy.set(Weather::Fair);
-    for guard in held {
-        guard.unlock().await.unwrap();
+    tokio::time::sleep(ms(1000)).await;
+    assert_eq!(proxy.connections() - before, 1);
+    for released in join_all(held.into_iter().map(|guard| guard.unwrap().unlock())).await {
+        released.unwrap();
     }
     // Long before the session would end, also those for whom there was no room.
     let all = timeout(ms(9000), tasks.join_all()).await.unwrap();
