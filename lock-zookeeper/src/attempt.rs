@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use futures_util::future::Either;
+use futures_util::future::OptionFuture;
 use lock_core::Attempt;
 use lock_core::Claim;
 use lock_core::Error;
@@ -28,8 +29,8 @@ use crate::names;
 use crate::names::Contender;
 use crate::session::Session;
 
-/// How often the key's node may vanish between its creation and its use.
-const VANISHING: usize = 3;
+/// How often a contender is created: the key's node may be missing, and vanish between its creation and its use.
+const TRIES: usize = 4;
 
 impl Client {
     pub(crate) async fn attempt(&self, claim: &Claim, mine: &mut Mine) -> Result<Attempt> {
@@ -55,13 +56,15 @@ impl Client {
         let path = format!("{parent}/{prefix}");
         let (owner, options) =
             (claim.owner.as_str().as_bytes(), self.options(CreateMode::EphemeralSequential));
-        for _ in 0..VANISHING {
+        let mut missing = false;
+        for _ in 0..TRIES {
             let sent = session.now();
             *mine = Mine::Unsure(session.fate().clone());
+            // On the same connection each is carried out after the one before it.
+            let made = missing.then(|| self.make(session, &parent));
             let create = session.zk().create(&path, owner, &options);
-            // On the same connection, so it is answered after the creation.
             let list = session.zk().list_children(&parent);
-            let (created, listed) = tokio::join!(create, list);
+            let (made, created, listed) = tokio::join!(OptionFuture::from(made), create, list);
             match created {
                 Ok((stat, sequence)) => {
                     session.touched(sent);
@@ -70,28 +73,39 @@ impl Client {
                     *mine = Mine::Placed(placed);
                     return listed.map(Line::new).map_err(classify);
                 }
-                Err(failure) => self.not_created(session, &parent, failure, mine).await?,
+                Err(ZkError::NoNode) => *mine = Mine::Nothing,
+                Err(failure) => {
+                    if verdict(&failure) == Verdict::Refused {
+                        *mine = Mine::Nothing;
+                    }
+                    return Err(classify(failure));
+                }
+            }
+            match made {
+                // What is above it is missing, too.
+                Some(Err(ZkError::NoNode)) => self.make_all(session, &parent).await?,
+                Some(Err(failure)) if failure != ZkError::NodeExists => {
+                    return Err(classify(failure));
+                }
+                _ => missing = true,
             }
         }
         Err(Error::new(ErrorKind::Unavailable, "the key's node vanishes again and again"))
     }
 
-    /// Creates the key's node if that is what was missing.
-    async fn not_created(
+    /// Creates the key's node. The servers remove containers some time after their last child has gone.
+    fn make<'a>(
         &self,
-        session: &Session,
-        parent: &str,
-        failure: ZkError,
-        mine: &mut Mine,
-    ) -> Result<()> {
-        if verdict(&failure) == Verdict::Refused {
-            *mine = Mine::Nothing;
-        }
-        if failure != ZkError::NoNode {
-            return Err(classify(failure));
-        }
-        // The servers remove containers some time after their last child has gone.
-        let made = session.zk().mkdir(parent, &self.options(CreateMode::Container)).await;
+        session: &'a Session,
+        path: &'a str,
+    ) -> impl Future<Output = Result<(), ZkError>> + Send + 'a {
+        let made = session.zk().create(path, b"", &self.options(CreateMode::Container));
+        async move { made.await.map(drop) }
+    }
+
+    /// Creates the key's node and all above it.
+    async fn make_all(&self, session: &Session, path: &str) -> Result<()> {
+        let made = session.zk().mkdir(path, &self.options(CreateMode::Container)).await;
         made.map_err(|failure| match failure {
             ZkError::NoNode => {
                 Error::new(ErrorKind::Unavailable, "the chroot of the URL has been deleted")

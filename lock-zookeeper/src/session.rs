@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -35,6 +36,19 @@ pub(crate) struct Session {
     clock: Clock,
     /// When the last request that a quorum has answered was sent, in nanoseconds of the clock.
     since: AtomicU64,
+    /// How many bytes the paths have that are watched.
+    watched: Arc<AtomicUsize>,
+}
+
+/// The most bytes that watched paths may have together. After a reconnect the driver tells a server of all of
+/// them; it splits that at 128 KiB, and takes the second answer for an error, again with each new connection.
+const WATCHED: usize = 120_000;
+
+/// Room for the watch of some paths, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    watched: Arc<AtomicUsize>,
+    bytes: usize,
 }
 
 /// Whether the servers have ended a session; outlives its use.
@@ -55,7 +69,17 @@ impl Session {
             told.over.send_replace(true);
         });
         let since = AtomicU64::new(since.as_nanos());
-        Self { zk, fate, clock: Clock::system(), since }
+        Self { zk, fate, clock: Clock::system(), since, watched: Arc::default() }
+    }
+
+    /// Makes room for one more watch of each of `paths`; `None` if too many are watched.
+    pub(crate) fn room(&self, paths: &[String]) -> Option<Room> {
+        let below = self.zk.path().len();
+        let bytes = paths.iter().map(|path| below + path.len()).sum();
+        let room = Room { watched: self.watched.clone(), bytes };
+        // What does not fit leaves when the room is dropped.
+        let before = self.watched.fetch_add(bytes, Ordering::AcqRel);
+        (before + bytes <= WATCHED).then_some(room)
     }
 
     pub(crate) fn zk(&self) -> &Zk {
@@ -155,6 +179,12 @@ impl Session {
         // The driver ends the session when nobody uses it any more.
         drop(self);
         ended(&states, timeout).await;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.watched.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::error::classify;
 use crate::look::lined_up;
 use crate::names;
+use crate::session::Room;
 use crate::session::Session;
 
 impl Client {
@@ -20,6 +21,7 @@ impl Client {
     pub(crate) async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
         let session = self.session().await?;
         let blockers = self.blockers(&session, claim).await?;
+        let Some(room) = session.room(&blockers) else { return Ok(Watch::none()) };
         let mut watchers = Vec::with_capacity(blockers.len());
         // All are asked for before the first answer is awaited. It is the data that is watched: a watch
         // for the existence of a node that has gone would stay for ever.
@@ -36,7 +38,7 @@ impl Client {
             return Ok(gone_already(&hint));
         }
         let told = tokio::spawn(tell(watchers, hint));
-        Ok(Watch::new(Following(told.abort_handle())))
+        Ok(Watch::new(Following { told: told.abort_handle(), _room: room }))
     }
 
     /// Returns for whom a claim waits: as it saw when it last looked, or, if it is not in line, as the
@@ -68,10 +70,13 @@ async fn tell(watchers: Vec<OneshotWatcher>, hint: Hint) {
 }
 
 /// Ends its watch when dropped.
-struct Following(AbortHandle);
+struct Following {
+    told: AbortHandle,
+    _room: Room,
+}
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.0.abort();
+        self.told.abort();
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use conformance_tests::Link as _;
 use conformance_tests::Proxy;
 use conformance_tests::Weather;
+use futures_util::future::join_all;
 use lock_core::Clock;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
@@ -278,6 +279,45 @@ async fn fences_go_on_from_a_base_that_is_set_once() {
 }
 
 #[tokio::test]
+async fn a_session_with_many_waiters_reconnects_once() {
+    const COUNT: usize = 300;
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let url = format!("zookeeper://{}?session_timeout=20s", proxy.address());
+    let (waiting, holding) = (connect(&url).await.unwrap(), connect(&server.url()).await.unwrap());
+    let other = Client::connect(&server.address()).await.unwrap();
+    let key = |n: usize| format!("{n}{}", "-".repeat(450));
+    let now = LockOptions::new();
+    let keys: Vec<_> = (0..COUNT).map(key).collect();
+    let held = join_all(keys.iter().map(|key| holding.lock(key, &now))).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for key in keys.clone() {
+        let (locks, wait) = (waiting.clone(), LockOptions::new().wait(ms(60_000)));
+        tasks.spawn(async move { locks.lock(&key, &wait).await.unwrap().unlock().await });
+    }
+    for key in &keys {
+        let path = format!("/{key}");
+        while other.list_children(&path).await.unwrap().len() < 2 {
+            tokio::time::sleep(ms(10)).await;
+        }
+    }
+    // Time to arm the last hint.
+    tokio::time::sleep(ms(500)).await;
+    let before = proxy.connections();
+    proxy.set(Weather::Down);
+    tokio::time::sleep(ms(200)).await;
+    proxy.set(Weather::Fair);
+    tokio::time::sleep(ms(1000)).await;
+    assert_eq!(proxy.connections() - before, 1);
+    for released in join_all(held.into_iter().map(|guard| guard.unwrap().unlock())).await {
+        released.unwrap();
+    }
+    // Long before the session would end, also those for whom there was no room.
+    let all = timeout(ms(9000), tasks.join_all()).await.unwrap();
+    assert!(all.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
 async fn a_stale_fence_writes_nothing() {
     let server = Server::start();
     let locks = connect(&server.url()).await.unwrap();
@@ -322,4 +362,35 @@ async fn a_url_that_cannot_be_right_is_refused() {
         assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
         assert!(error.to_string().contains(hint), "{url}: {error}");
     }
+}
+
+#[cfg(feature = "sasl")]
+#[tokio::test]
+async fn a_user_of_sasl_has_nodes_of_its_own_and_others_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    let text = "Server { org.apache.zookeeper.server.auth.DigestLoginModule required\n\
+                user_ann=\"s3cret\" user_bob=\"hunter2\"; };\n";
+    std::fs::write(&users, text).unwrap();
+    let server = Server::start_with(
+        &[&format!("-Djava.security.auth.login.config={}", users.display())],
+        "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n",
+    );
+    let url =
+        |login: &str| format!("zookeeper://{login}@{}/team?auth=sasl&{SHORT}", server.address());
+    let locks = connect(&url("ann:s3cret")).await.unwrap();
+    let held = locks.lock("a", &LockOptions::new()).await.unwrap();
+    assert!(!is_free(&locks, "a").await);
+    let stranger = Client::connect(&server.address()).await.unwrap();
+    assert_eq!(stranger.list_children("/team/a").await, Err(ZkError::NoAuth));
+    // Whom the server does not know, and whom it knows but not as the owner of the nodes.
+    for login in ["ann:wr0ng", "bob:hunter2"] {
+        let error = match connect(&url(login)).await {
+            Ok(locks) => locks.lock("a", &LockOptions::new()).await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), ErrorKind::Config, "{login}: {error}");
+        assert!(!format!("{error} {error:?}").contains("wr0ng"), "{error:?}");
+    }
+    held.unlock().await.unwrap();
 }
