@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const BENCH: &str = env!("CARGO_BIN_EXE_lock-bench");
 
 /// What each scenario has a row for, and the columns of ours; those of a server are not to be had without one.
-const SCENARIOS: [(&str, &[u64], &[&str]); 5] = [
+const SCENARIOS: [Expected; 5] = [
     ("uncontended", &[1, 16, 64], &["pairs/s", "p50 µs", "p99 µs", "CPU µs/pair"]),
     ("handover", &[1], &["p50 µs", "p99 µs", "ping p50 µs", "p50 ÷ ping"]),
     ("idle", &[50], &["CPU %", "requests/s", "commands/s"]),
@@ -76,12 +76,12 @@ const LEFT_OUT: [(&str, &str); 5] = [
 
 #[test]
 fn memory_is_measured_beside_its_peers() {
-    measure("memory", &["lockable", "map of tokio mutexes"]);
+    measure("memory", &["lockable", "map of tokio mutexes"], &SCENARIOS);
 }
 
 #[test]
 fn sqlite_is_measured_beside_its_bare_statements() {
-    measure("sqlite", &["bare statements"]);
+    measure("sqlite", &["bare statements"], &SCENARIOS);
 }
 
 #[test]
@@ -91,32 +91,53 @@ fn redis_is_measured_beside_its_bare_scripts_and_peers() {
 
 #[test]
 fn mysql_is_measured_beside_its_bare_statements_and_its_own_lock() {
-    measure_server("mysql", &["bare statements", "GET_LOCK"]);
+    measure_slow_server("mysql", &["bare statements", "GET_LOCK"]);
 }
 
 #[test]
 fn postgres_is_measured_beside_its_bare_statements_and_peers() {
-    measure_server("postgres", &["bare statements", "PgAdvisoryLock", "fixed polling"]);
+    measure_slow_server("postgres", &["bare statements", "PgAdvisoryLock", "fixed polling"]);
 }
 
 #[test]
 #[cfg(feature = "etcd")]
 fn etcd_is_measured_beside_its_bare_transactions_and_its_own_lock() {
-    measure_server("etcd", &["bare transactions", "Lock RPC"]);
+    measure_slow_server("etcd", &["bare transactions", "Lock RPC"]);
 }
 
 #[test]
 fn zookeeper_is_measured_beside_its_bare_calls_and_the_lock_of_its_client() {
-    measure_server("zookeeper", &["bare calls", "zookeeper-client"]);
+    measure_slow_server("zookeeper", &["bare calls", "zookeeper-client"]);
 }
 
+/// Runs all scenarios, unless the server is excluded.
 fn measure_server(backend: &str, rivals: &[&str]) {
-    let excluded = std::env::var("LOCK_TEST_EXCLUDE").unwrap_or_default();
-    if excluded.split(',').any(|name| name == backend) {
-        eprintln!("did not run: {backend}, excluded by LOCK_TEST_EXCLUDE");
-        return;
+    if !is_excluded(backend) {
+        measure(backend, rivals, &SCENARIOS);
     }
-    measure(backend, rivals);
+}
+
+/// Runs one scenario, and all of them in a long run: each lane of each has a server of its own, which takes its
+/// time to start.
+fn measure_slow_server(backend: &str, rivals: &[&str]) {
+    let few = if std::env::var_os("LOCK_TEST_FULL").is_some() { 5 } else { 1 };
+    if few == 1 {
+        eprintln!(
+            "did not run: all scenarios over {backend} but the first; LOCK_TEST_FULL adds them"
+        );
+    }
+    if !is_excluded(backend) {
+        measure(backend, rivals, &SCENARIOS[..few]);
+    }
+}
+
+fn is_excluded(backend: &str) -> bool {
+    let excluded = std::env::var("LOCK_TEST_EXCLUDE").unwrap_or_default();
+    let is_excluded = excluded.split(',').any(|name| name == backend);
+    if is_excluded {
+        eprintln!("did not run: {backend}, excluded by LOCK_TEST_EXCLUDE");
+    }
+    is_excluded
 }
 
 #[test]
@@ -147,19 +168,24 @@ fn a_scenario_that_fails_fails_the_run_and_not_the_others() {
     picture(&folder);
 }
 
-/// Runs all scenarios over one backend and checks what they wrote.
-fn measure(backend: &str, rivals: &[&str]) {
+/// A scenario, what it has a row for, and its columns.
+type Expected = (&'static str, &'static [u64], &'static [&'static str]);
+
+/// Runs scenarios over one backend and checks what they wrote.
+fn measure(backend: &str, rivals: &[&str], scenarios: &[Expected]) {
     let has_server = !["memory", "sqlite"].contains(&backend);
     let folder = tempfile::tempdir().unwrap();
     // Servers run as other users, who have to get through.
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).unwrap();
-    let output = bench(Path::new(BENCH), &folder, &["--backend", backend]);
+    let names = scenarios.iter().flat_map(|(name, ..)| ["--scenario", *name]);
+    let arguments: Vec<_> = ["--backend", backend].into_iter().chain(names).collect();
+    let output = bench(Path::new(BENCH), &folder, &arguments);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}\n{complaints}");
     let report = report(&folder);
     assert!(report["machine"]["cores"].as_u64().unwrap() > 0);
-    for (scenario, sizes, columns) in SCENARIOS {
+    for &(scenario, sizes, columns) in scenarios {
         let section = section(&report, scenario);
         assert!(said.contains(section["title"].as_str().unwrap()), "{said}");
         let fair = ["handover", "idle", "contention"].contains(&scenario).then_some("ours, fair");

@@ -176,9 +176,7 @@ impl Link {
     }
 
     async fn create(&self, connection: &mut PgConnection) -> Result<()> {
-        let schema = statements::schema(&self.config.schema);
-        let create = sqlx::raw_sql(AssertSqlSafe(schema)).execute(connection);
-        self.within(create).await.map(drop).map_err(|error| match error.kind() {
+        self.create_alone(connection).await.map_err(|error| match error.kind() {
             ErrorKind::Config | ErrorKind::Corrupt => Error::new(
                 ErrorKind::Config,
                 format!(
@@ -189,6 +187,17 @@ impl Link {
             .with_source(error),
             _ => error,
         })
+    }
+
+    /// Many may come at once. Those who had to wait find it made, and must not touch what others use by now.
+    async fn create_alone(&self, connection: &mut PgConnection) -> Result<()> {
+        let alone = statements::alone(&self.config.schema);
+        self.within(sqlx::raw_sql(AssertSqlSafe(alone)).execute(&mut *connection)).await?;
+        let rest = match self.greet(&mut *connection).await?.schema {
+            Schema::Missing => statements::schema(&self.config.schema),
+            Schema::Ours | Schema::Other => "COMMIT".to_owned(),
+        };
+        self.within(sqlx::raw_sql(AssertSqlSafe(rest)).execute(connection)).await.map(drop)
     }
 
     /// Makes sure that a session that was given up holds nothing any more: the server may not have noticed

@@ -241,7 +241,20 @@ impl Statements {
     }
 }
 
-/// Writes the statements that create `schema` and what is in it.
+/// Writes what begins the transaction in which `schema` is created: one client at a time, as the statements
+/// that create it would have it too.
+pub(crate) fn alone(schema: &Name) -> String {
+    fill(ALONE, schema)
+}
+
+/// The last statement is there because the session remembers that there was no schema, until it reads a
+/// relation.
+const ALONE: &str = "\
+BEGIN; SET LOCAL lock_timeout = '10s'; \
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('{name} schema', 3)); \
+SELECT FROM pg_catalog.pg_namespace LIMIT 0";
+
+/// Writes the statements that create `schema` and what is in it. They end the transaction they are in.
 pub(crate) fn schema(schema: &Name) -> String {
     fill(include_str!("schema.sql"), schema)
 }

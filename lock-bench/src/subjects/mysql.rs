@@ -94,7 +94,8 @@ async fn pool(url: &str, size: u32) -> Outcome<MySqlPool> {
     let pool = MySqlPoolOptions::new().max_connections(size).test_before_acquire(false);
     let pool = pool.after_connect(|connection, _| {
         Box::pin(async move {
-            let settings = "SET time_zone = '+00:00', transaction_isolation = 'READ-COMMITTED'";
+            let settings =
+                "SET time_zone = '+00:00'; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
             sqlx::raw_sql(settings).execute(connection).await.map(drop)
         })
     });

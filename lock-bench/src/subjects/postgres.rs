@@ -63,6 +63,7 @@ pub(crate) const SUBJECT: Subject = Subject {
          a connection of a pool of 64 every 10 ms, no fence",
         "who waits: ours by NOTIFY, PgAdvisoryLock in the server; bare statements try again every 5 to 15 ms",
         "held goes without PgAdvisoryLock and fixed polling, which need a connection for each lock",
+        "the server counts statements when their session tells it, once a second: commands are right to a second",
         "the server has max_locks_per_transaction=256: at its defaults it has no room for 10000 locks",
     ],
 };
@@ -84,12 +85,12 @@ async fn start(folder: PathBuf) -> Outcome<Store> {
     let user = if as_root { &user[..] } else { &["--"] };
     let initdb = program("initdb")?.display().to_string();
     let options = ["--auth=trust", "--username=postgres", "--no-sync", "--pgdata", &data];
-    run_to_end("setpriv", &[user, &[&initdb], &options].concat())?;
+    run_to_end("setpriv", &[user, &[initdb.as_str()], &options].concat())?;
     let port = free_port()?.to_string();
     let postgres = program("postgres")?.display().to_string();
     let options = ["-D", &data, "-h", "127.0.0.1", "-p", &port, "-c", "unix_socket_directories="];
     let sizes = ["-c", "max_locks_per_transaction=256", "-c", "max_connections=400"];
-    let arguments = [user, &[&postgres], &options, &sizes].concat();
+    let arguments = [user, &[postgres.as_str()], &options, &sizes].concat();
     let mut server = Server::start("setpriv", &arguments, &folder)?;
     let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
     server.ready(&folder, || connect(&url)).await?;

@@ -28,7 +28,7 @@ pub struct Store<'a> {
     pub name: &'static str,
     /// Whether its locks end with the session that took them.
     pub session: bool,
-    /// How it is told what to do about a server that is not there.
+    /// Whether it needs tables.
     pub schema: bool,
     /// A TTL that is as short as the store keeps.
     pub ttl: &'static str,
@@ -36,7 +36,7 @@ pub struct Store<'a> {
     pub freed: Duration,
 }
 
-/// Runs all that has to work over whatever store, side by side.
+/// Runs all that has to work over whatever store, side by side: so they all come at once to a store that may be empty.
 pub fn check(store: Store<'_>) {
     let parts = [exit_codes, states, handles, modes, order, force, killed, election, changes];
     thread::scope(|scope| {

@@ -29,7 +29,7 @@ impl Bare {
     /// Creates a contender, and the node of its key if that is missing, and lists the contenders.
     async fn enter(&self, key: &str) -> Outcome<(String, Vec<String>)> {
         let acls = Acls::anyone_all();
-        let options = CreateMode::EphemeralSequential.with_acls(acls.clone());
+        let options = CreateMode::EphemeralSequential.with_acls(acls);
         let (parent, name) = (format!("/{key}"), format!("_c_{}-lock-", Token::random()));
         loop {
             self.counts.request();
@@ -38,14 +38,14 @@ impl Bare {
             let list = self.client.list_children(&parent);
             match tokio::join!(create, list) {
                 (Ok((_, sequence)), list) => return Ok((format!("{name}{sequence}"), list?)),
-                (Err(Error::NoNode), _) => self.make(&parent, &acls).await?,
+                (Err(Error::NoNode), _) => self.make(&parent, acls).await?,
                 (Err(failure), _) => return Err(failure.into()),
             }
         }
     }
 
-    async fn make(&self, parent: &str, acls: &Acls<'static>) -> Outcome {
-        let options: CreateOptions<'_> = CreateMode::Container.with_acls(acls.clone());
+    async fn make(&self, parent: &str, acls: Acls<'static>) -> Outcome {
+        let options: CreateOptions<'_> = CreateMode::Container.with_acls(acls);
         match self.client.create(parent, &[], &options).await {
             Ok(_) | Err(Error::NodeExists) => Ok(()),
             Err(failure) => Err(failure.into()),

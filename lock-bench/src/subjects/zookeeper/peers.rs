@@ -35,6 +35,7 @@ impl Way for Recipe {
     async fn unlock(&self, guard: OwnedLockClient) -> Outcome {
         self.0.delete(guard.lock_path(), None).await?;
         // Its guard would delete it once more.
-        Ok(std::mem::forget(guard))
+        std::mem::forget(guard);
+        Ok(())
     }
 }
