@@ -115,7 +115,12 @@ impl Node {
         let (node, claim) = (self.clone(), claim.clone());
         self.flight(async move {
             let _turn = place.turn().await;
-            node.backend.release(&claim).await
+            let released = node.backend.release(&claim).await?;
+            // One that has forgotten what it held has not seen that it was lost.
+            if released == Release::NotHeld {
+                node.check_memory().map_err(Error::ambiguous)?;
+            }
+            Ok(released)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use lock_core::Attempt;
 use lock_core::Backend as _;
+use lock_core::Claim;
 use lock_core::ErrorKind;
 use lock_core::Peek;
 use lock_core::drift;
@@ -16,13 +17,14 @@ use crate::rig::key;
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Ann holds at m1 and m2 while m3 is down; then m2 restarts empty and m3 comes back.
-async fn ann_at_two_of_which_one_forgets(rig: &Rig) {
+async fn ann_at_two_of_which_one_forgets(rig: &Rig) -> Claim {
     rig.fail(2);
     let mut ann = claim();
     ann.ttl = LONGEST;
     rig.acquire(&ann).await;
     rig.heal(2);
     rig.controls(1).restart();
+    ann
 }
 
 #[tokio::test]
@@ -74,6 +76,18 @@ async fn what_it_shows_does_not_count_either() {
     assert_eq!(page.items.len(), 1);
     let peeks = rig.quorum.peek(&[claim()]).await.unwrap();
     assert!(matches!(peeks[..], [Peek::Held { .. }]), "{peeks:?}");
+}
+
+#[tokio::test]
+async fn what_it_has_forgotten_is_not_told_as_lost() {
+    let rig = Rig::new();
+    let ann = ann_at_two_of_which_one_forgets(&rig).await;
+    // Nobody else can have got it: one released it, one never had it, one does not know.
+    let error = rig.quorum.release(&ann).await.unwrap_err();
+    assert!(error.is_ambiguous() && error.is_retryable(), "{error}");
+    assert!(error.to_string().contains("m2: it started 0.0 s ago"), "{error}");
+    rig.rest().await;
+    assert_eq!(rig.held_at().await, []);
 }
 
 #[tokio::test]
