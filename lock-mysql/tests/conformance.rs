@@ -45,6 +45,9 @@ fn main() -> ExitCode {
     }
     if env::var_os("LOCK_TEST_FULL").is_some() {
         fixtures.push(fixture("mariadb-changed-rows", "LOCK_TEST_MYSQL_CHANGED_ROWS_URL"));
+        if env::var_os(MYSQL).is_some() {
+            fixtures.push(fixture("mysql-changed-rows", MYSQL));
+        }
     }
     conformance_tests::run(fixtures)
 }

@@ -5,13 +5,17 @@
 mod servers;
 
 use std::path::Path;
+use std::path::PathBuf;
 
 use lock_core::ErrorKind;
+use lock_core::Eviction;
 use lock_core::LockOptions;
 
 use crate::servers::Cli;
 use crate::servers::Server;
+use crate::servers::certificate;
 use crate::servers::connect;
+use crate::servers::ms;
 
 #[tokio::test]
 async fn a_server_that_is_read_only_or_logs_statements() {
@@ -69,10 +73,23 @@ async fn a_wrong_password_or_too_few_rights_and_nothing_secret_is_shown() {
     let poor = connect(&url("s3cret", "locks")).await.unwrap_err();
     assert_eq!(poor.kind(), ErrorKind::Config, "{poor}");
     assert!(poor.to_string().contains("grants"), "{poor}");
-    // Once somebody else has made the tables, these four are enough.
+    // Once somebody else has made the tables, what the documents list is enough.
     connect(&server.url()).await.unwrap();
+    cli.run("REVOKE ALL PRIVILEGES, GRANT OPTION FROM ann@'127.0.0.1'").await.unwrap();
+    for grant in include_str!("../src/docs.md").lines().filter(|line| line.starts_with("GRANT ")) {
+        let grant = grant.replace("shop.", "locks.").replace(" app;", " ann@'127.0.0.1'");
+        cli.run(&grant).await.unwrap();
+    }
     let locks = connect(&url("s3cret", "locks")).await.unwrap();
-    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    for mode in ["exclusive", "shared", "permits:2"] {
+        let options = LockOptions::new().mode(mode.parse().unwrap()).fair().wait(ms(5_000));
+        let held = locks.lock("a", &options).await.unwrap();
+        assert!(locks.status("a").await.unwrap().is_locked());
+        locks.force_unlock("a", Eviction::LockOnly).await.unwrap();
+        drop(held);
+    }
+    locks.list("").await.unwrap();
+    locks.cleanup_expired().await.unwrap();
     assert!(!format!("{locks:?}").contains("s3cret"));
     let none = connect(&url("s3cret", "nowhere")).await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::Config, "{none}");
@@ -102,4 +119,34 @@ async fn encryption_is_used_where_it_is_asked_for() {
     let error = connect(&format!("{own}?ssl-mode=disabled")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     connect(&own).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_is_checked_where_that_is_asked_for() {
+    let folder = folder();
+    let (certificate, key) = certificate(&folder);
+    let server = Server::start(&[
+        &format!("--ssl-cert={certificate}"),
+        &format!("--ssl-key={key}"),
+        "--require-secure-transport=ON",
+    ]);
+    let url = |query: &str| format!("{}?{query}", server.url());
+    let full = format!("ssl-mode=verify_identity&ssl-ca={certificate}");
+    for query in ["ssl-mode=required", &full] {
+        let locks = connect(&url(query)).await.unwrap();
+        locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    }
+    // Nobody else vouches for it, and it is not for another name.
+    let other = url(&full).replace("127.0.0.1", "localhost");
+    for refused in [url("ssl-mode=verify_identity"), other, url("ssl-mode=disabled")] {
+        let error = connect(&refused).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{refused}: {error}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("lock-mysql-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }

@@ -104,8 +104,14 @@ fn class(code: &str) -> Option<Class> {
 /// There was no answer.
 fn silence(failure: &sqlx::Error) -> Class {
     use ErrorKind::Unavailable;
+    const UNENCRYPTED: &str =
+        "no encrypted connection could be made: see sslmode and the certificates";
     match failure {
-        sqlx::Error::Tls(_) => (Unavailable, false, "the connection could not be encrypted"),
+        sqlx::Error::Tls(_) => (ErrorKind::Config, false, UNENCRYPTED),
+        // So a certificate that is not trusted comes.
+        sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
+            (ErrorKind::Config, false, UNENCRYPTED)
+        }
         sqlx::Error::Configuration(_) => (ErrorKind::Config, false, "the driver refused a setting"),
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)

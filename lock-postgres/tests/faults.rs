@@ -239,23 +239,23 @@ async fn calls_that_are_dropped_at_the_grant_leave_nothing() {
     let server = Server::start(&[]);
     let (clients, mut psql) =
         ([connect(&server.url()).await, connect(&server.url()).await], server.psql().await);
-    let mut granted = 0;
+    // Moves to where as many are granted as are not, however fast the server is.
+    let (mut granted, mut patience) = (0, Duration::from_millis(1));
     for round in 0..rounds {
-        let locks = &clients[round % 2];
         let options = LockOptions::new().wait(secs(5));
-        let held = locks.lock("a", &options);
-        // Somewhere around the time that a grant takes.
-        let patience = Duration::from_micros(u64::try_from(round).unwrap() * 37 % 1500);
-        if let Ok(guard) = timeout(patience, held).await {
-            granted += 1;
+        if let Ok(guard) = timeout(patience, clients[round % 2].lock("a", &options)).await {
+            (granted, patience) = (granted + 1, patience * 9 / 10);
             drop(guard.unwrap());
+        } else {
+            patience = patience * 10 / 9 + Duration::from_micros(9);
         }
     }
     let guard = clients[0].lock("a", &patient()).await.unwrap();
     guard.unlock().await.unwrap();
     sleep(secs(1)).await;
     assert_eq!(left(&mut psql, "a").await, 0);
-    assert!(granted > 0 && granted < rounds, "{granted} of {rounds} were granted");
+    println!("{granted} of {rounds} were granted, and dropped then");
+    assert!(granted > rounds / 10 && granted < rounds * 9 / 10, "{granted} of {rounds}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -135,6 +136,21 @@ impl Cli {
     pub(crate) async fn one(&mut self, sql: &str) -> String {
         self.rows(sql).await.swap_remove(0).swap_remove(0)
     }
+}
+
+/// Makes a certificate for a server on this host, and its key.
+pub(crate) fn certificate(folder: &Path) -> (String, String) {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (certificate, key) = (file("cert.pem"), file("key.pem"));
+    let mut make = Command::new("openssl");
+    make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    make.args(["-nodes", "-days", "2", "-subj", "/CN=locks", "-addext"]);
+    make.args(["subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]);
+    let made = make.args(["-keyout", &key, "-out", &certificate]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // The server's user is another one.
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    (certificate, key)
 }
 
 fn install(folder: &Path) {
