@@ -120,7 +120,7 @@ pub(crate) fn serve(install: bool) -> Result {
         eprintln!("{}", package::advice(servers.absent.iter().map(|(need, _)| *need)));
     }
     for (variable, url) in &servers.variables {
-        println!("export {variable}={url}");
+        println!("export {variable}='{url}'");
     }
     eprintln!("running until ctrl-c");
     while !signal::has_come() {
