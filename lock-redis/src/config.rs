@@ -118,7 +118,7 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
                 let hint = "several hosts need redis+cluster://, redis+sentinel:// or redlock://";
                 return Err(config(hint));
             };
-            Ok(Servers::One(pool(database(url)?)?, address.clone()))
+            Servers::one(pool(database(url)?)?, address)
         }
     }
 }

@@ -113,7 +113,7 @@ impl Pool {
 
     /// Ends all connections.
     pub(crate) fn disconnect(&self) {
-        let nodes = std::mem::take(&mut *self.nodes.lock().unwrap_or_else(PoisonError::into_inner));
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         nodes.values().for_each(Node::disconnect);
     }
 }
@@ -131,7 +131,7 @@ struct Inner {
     has_writer: bool,
     runtime: Handle,
     hints: Arc<Hints>,
-    live: Mutex<Option<Live>>,
+    live: Mutex<Option<Arc<Live>>>,
     /// As of the latest connection.
     memory: Mutex<Option<Memory>>,
     /// Held while a connection is being made, so that many callers make one; with the latest failure.
@@ -144,7 +144,6 @@ struct Inner {
 }
 
 /// The connections to a server: made together, given up together.
-#[derive(Clone)]
 struct Live {
     id: u64,
     common: Connected,
@@ -195,7 +194,7 @@ impl Node {
 
     /// Connects, unless there is a connection, and returns what the server says of itself.
     pub(crate) async fn ready(&self) -> Result<Arc<Facts>, Failure> {
-        Ok(self.live().await?.facts)
+        Ok(self.live().await?.facts.clone())
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -301,7 +300,7 @@ impl Node {
         Unattended { request: Some(request), runtime: &self.0.runtime }.await
     }
 
-    async fn live(&self) -> Result<Live, Failure> {
+    async fn live(&self) -> Result<Arc<Live>, Failure> {
         let live = self.lock().clone();
         match live {
             Some(live) => Ok(live),
@@ -310,7 +309,7 @@ impl Node {
         }
     }
 
-    async fn revive(&self) -> Result<Live, Failure> {
+    async fn revive(&self) -> Result<Arc<Live>, Failure> {
         let tries = self.0.tries.load(Ordering::Acquire);
         let mut last = self.0.connecting.clone().lock_owned().await;
         if let Some(live) = self.lock().clone() {
@@ -333,7 +332,7 @@ impl Node {
         Ok(made.await.unwrap_or_else(|failure| Err(unmade(&failure)))?)
     }
 
-    async fn connect(&self) -> Result<Live> {
+    async fn connect(&self) -> Result<Arc<Live>> {
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let mut common = self.dial(id).await?;
         let mut info = redis::cmd("INFO");
@@ -348,7 +347,7 @@ impl Node {
         // Before anything is asked on the new connection, whose answers are worth as much as this.
         let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
         *self.memory() = Some(memory);
-        let live = Live { id, common, writer, facts: Arc::new(facts) };
+        let live = Arc::new(Live { id, common, writer, facts: Arc::new(facts) });
         *self.lock() = Some(live.clone());
         Ok(live)
     }
@@ -381,7 +380,7 @@ impl Node {
         self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Live>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Live>>> {
         self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -38,11 +38,19 @@ pub(crate) struct Route {
 /// The servers behind one URL.
 pub(crate) enum Servers {
     /// One server.
-    One(Pool, Address),
+    One(Pool, Node),
     /// The primary that sentinels name.
     Sentinel(Sentinel),
     /// The primaries of a cluster.
     Cluster(Cluster),
+}
+
+impl Servers {
+    /// The server at `address`.
+    pub(crate) fn one(pool: Pool, address: &Address) -> Result<Self> {
+        let node = pool.node(address)?;
+        Ok(Self::One(pool, node))
+    }
 }
 
 /// A word that a script is given; most are always the same.
@@ -97,7 +105,7 @@ impl Route {
     /// Returns the server that `names` live on.
     pub(crate) async fn node(&self, names: &Names) -> Result<Node> {
         match &self.servers {
-            Servers::One(pool, address) => pool.node(address),
+            Servers::One(_, node) => Ok(node.clone()),
             Servers::Sentinel(sentinel) => Box::pin(sentinel.primary()).await,
             Servers::Cluster(cluster) => Box::pin(cluster.node(keys::slot_of(&names.lock))).await,
         }
@@ -106,7 +114,7 @@ impl Route {
     /// Returns every server that locks can live on.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>> {
         match &self.servers {
-            Servers::One(pool, address) => Ok(vec![pool.node(address)?]),
+            Servers::One(_, node) => Ok(vec![node.clone()]),
             Servers::Sentinel(sentinel) => Ok(vec![sentinel.primary().await?]),
             Servers::Cluster(cluster) => cluster.nodes().await,
         }

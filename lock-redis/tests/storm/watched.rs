@@ -61,10 +61,13 @@ impl Replaced for Sentinel {
                 sleep(long);
                 self.watched.servers[primary].thaw();
             }
-            ORDERED => {
-                self.watched.sentinels[0].command("SENTINEL FAILOVER locks");
-                self.await_failover(primary);
-            }
+            // Refused, or given up half-way, while a busy machine lets the replica look dead.
+            ORDERED => until("a failover that is carried out", || {
+                if self.primary() == primary {
+                    self.watched.sentinels[0].command("SENTINEL FAILOVER locks");
+                }
+                self.has_failed_over(primary)
+            }),
             BRIEFLY => {
                 servers[primary].freeze();
                 sleep(long / 4);
@@ -114,8 +117,11 @@ impl Sentinel {
     }
 
     fn await_failover(&self, old: usize) {
-        let new = &self.watched.servers[1 - old];
-        until("a replica that takes over", || new.is_primary() && self.primary() != old);
+        until("a replica that takes over", || self.has_failed_over(old));
+    }
+
+    fn has_failed_over(&self, old: usize) -> bool {
+        self.watched.servers[1 - old].is_primary() && self.primary() != old
     }
 
     /// Waits until one is the primary, the other follows it, and the sentinels know both.
