@@ -45,6 +45,8 @@ mod backends;
 mod config;
 mod connect;
 mod dual;
+#[cfg(feature = "tower")]
+pub mod http;
 pub mod manual;
 mod plan;
 
