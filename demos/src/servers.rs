@@ -12,9 +12,6 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use lock::LockProvider;
-use lock_core::ConnectUrl;
-use lock_core::Engine;
-use lock_core::EngineOptions;
 use sqlx::AssertSqlSafe;
 use sqlx::Connection as _;
 use sqlx::PgConnection;
@@ -33,8 +30,8 @@ pub(crate) struct Urls {
     /// A Postgres server on which we may create databases; without it one is started
     #[arg(long, global = true, env = "LOCK_TEST_POSTGRES_URL", value_name = "URL")]
     postgres: Option<String>,
-    /// Any other store to include where each backend is shown; may be repeated
-    #[arg(long = "also", global = true, value_name = "URL")]
+    /// One more store, where each backend is shown; may be repeated
+    #[arg(long, global = true, env = "DEMOS_ALSO", value_name = "URL", value_delimiter = ' ')]
     also: Vec<String>,
 }
 
@@ -132,10 +129,6 @@ impl Servers {
 
 /// Connects one more client to the store at `url`.
 pub(crate) async fn connect(url: &str) -> Result<Arc<dyn LockProvider>> {
-    if url.starts_with("postgres") {
-        let backend = lock_postgres::DRIVER.open(ConnectUrl::parse(url)?).await?;
-        return Ok(Arc::new(Engine::new(backend, EngineOptions::new())?));
-    }
     Ok(lock::connect(url).await?)
 }
 

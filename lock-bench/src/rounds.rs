@@ -12,6 +12,7 @@ use crate::scenario::Scenario;
 use crate::scenario::Setup;
 use crate::scenario::Turn;
 use crate::subject::Subject;
+use crate::subjects::has_row;
 
 /// One scenario over one backend.
 pub(crate) struct Table<'a> {
@@ -37,7 +38,9 @@ impl Table<'_> {
     pub(crate) async fn rows(&self) -> Outcome<Vec<Row>> {
         let setup = self.scenario.setup(self.plan);
         let mut runners = Vec::new();
-        for lane in Lane::all(self.subject, setup.fair) {
+        let mut lanes = Lane::all(self.subject, setup.fair);
+        lanes.retain(|lane| has_row(self.scenario.name(), lane.name()));
+        for lane in lanes {
             runners.push(self.runner(lane, &setup).await?);
         }
         let mut rows = Vec::new();

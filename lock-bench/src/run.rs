@@ -1,5 +1,7 @@
 //! A run: every chosen scenario over every chosen backend, shown and written down.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -33,7 +35,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Outcome {
     }
     std::fs::create_dir_all(&arguments.out)?;
     // Beside the results, on a disk like theirs, and not in a temporary folder that may be memory.
-    let stores = tempfile::Builder::new().prefix("stores-").tempdir_in(&arguments.out)?;
+    let mut stores = tempfile::Builder::new();
+    // A server may run as another user, who has to get through.
+    stores.prefix("stores-").permissions(Permissions::from_mode(0o711));
+    let stores = stores.tempdir_in(&arguments.out)?;
     let stores = stores.path().canonicalize()?;
     let subjects = chosen(SUBJECTS, |subject| subject.name, &arguments.backend);
     let scenarios = chosen(SCENARIOS, |scenario| scenario.name(), &arguments.scenario);

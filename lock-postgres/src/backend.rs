@@ -253,30 +253,12 @@ impl Debug for Postgres {
 
 #[cfg(test)]
 mod tests {
+    use conformance_tests::assert_documented;
+
     use super::*;
 
     #[test]
     fn the_documents_show_the_profile() {
-        let profile = profile();
-        let plan = profile.poll;
-        let facts = [
-            ("name", profile.name.to_owned()),
-            ("lease", format!("{:?}", profile.lease)),
-            ("fence", format!("{:?}", profile.fence)),
-            ("ttl_min", format!("{:?}", profile.ttl_min)),
-            ("granularity", format!("{:?}", profile.granularity)),
-            ("native_queue", profile.native_queue.to_string()),
-            ("fair", profile.fair.to_string()),
-            ("shared", profile.shared.to_string()),
-            ("permits", profile.permits.to_string()),
-            ("wakeup", format!("{:?}", profile.wakeup)),
-            ("watches_holders", profile.watches_holders.to_string()),
-            ("poll", format!("{:?} for {:?}, up to {:?}", plan.first, plan.eager, plan.max)),
-            ("batch", profile.batch.to_string()),
-        ];
-        for (fact, value) in facts {
-            let row = format!("| {fact} | {value} |");
-            assert!(include_str!("docs.md").contains(&row), "missing: {row}");
-        }
+        assert_documented(&profile(), include_str!("docs.md"));
     }
 }

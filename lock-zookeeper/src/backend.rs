@@ -174,30 +174,15 @@ fn profile(timeout: Duration, margin: Duration) -> Profile {
 
 #[cfg(test)]
 mod tests {
+    use conformance_tests::assert_documented;
+
     use super::*;
 
     #[test]
     fn the_documentation_shows_the_profile() {
-        let profile = profile(Duration::from_secs(10), Duration::from_millis(2500));
-        let plan = profile.poll;
-        let facts = [
-            ("name", profile.name.to_owned()),
-            ("lease", format!("{:?}", profile.lease)),
-            ("fence", format!("{:?}", profile.fence)),
-            ("ttl_min", format!("{:?}", profile.ttl_min)),
-            ("granularity", format!("{:?}", profile.granularity)),
-            ("native_queue", profile.native_queue.to_string()),
-            ("fair", profile.fair.to_string()),
-            ("shared", profile.shared.to_string()),
-            ("permits", profile.permits.to_string()),
-            ("wakeup", format!("{:?}", profile.wakeup)),
-            ("watches_holders", profile.watches_holders.to_string()),
-            ("poll", format!("{:?} for {:?}, up to {:?}", plan.first, plan.eager, plan.max)),
-            ("batch", profile.batch.to_string()),
-        ];
-        for (fact, value) in facts {
-            let row = format!("| {fact} | {value} |");
-            assert!(include_str!("../docs.md").contains(&row), "missing: {row}");
-        }
+        assert_documented(
+            &profile(Duration::from_secs(10), Duration::from_millis(2500)),
+            include_str!("../docs.md"),
+        );
     }
 }

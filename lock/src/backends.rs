@@ -17,30 +17,38 @@ pub const DRIVERS: &[Driver] = &[
     lock_redis::DRIVER,
     #[cfg(feature = "redis")]
     lock_redis::REDLOCK,
+    #[cfg(feature = "mysql")]
+    lock_mysql::DRIVER,
+    #[cfg(feature = "postgres")]
+    lock_postgres::DRIVER,
+    #[cfg(feature = "etcd")]
+    lock_etcd::DRIVER,
+    #[cfg(feature = "zookeeper")]
+    lock_zookeeper::DRIVER,
 ];
 
-/// A backend that this or a later version can have.
+/// A backend, compiled in or not.
 pub(crate) struct Backend {
     /// Its name as provider and section.
     pub(crate) name: &'static str,
-    schemes: &'static [&'static str],
-    /// What compiles it in, if this version can.
-    feature: Option<&'static str>,
+    pub(crate) schemes: &'static [&'static str],
+    /// What compiles it in.
+    feature: &'static str,
 }
 
 pub(crate) const BACKENDS: &[Backend] = &[
-    Backend { name: "memory", schemes: &["memory"], feature: Some("memory") },
-    Backend { name: "sqlite", schemes: &["sqlite"], feature: Some("sqlite") },
+    Backend { name: "memory", schemes: &["memory"], feature: "memory" },
+    Backend { name: "sqlite", schemes: &["sqlite"], feature: "sqlite" },
     Backend {
         name: "redis",
         schemes: &["redis", "rediss", "redis+sentinel", "redis+cluster"],
-        feature: Some("redis"),
+        feature: "redis",
     },
-    Backend { name: "redlock", schemes: &["redlock"], feature: Some("redis") },
-    Backend { name: "mysql", schemes: &["mysql", "mariadb"], feature: None },
-    Backend { name: "postgres", schemes: &["postgres", "postgresql"], feature: None },
-    Backend { name: "etcd", schemes: &["etcd", "etcds"], feature: None },
-    Backend { name: "zookeeper", schemes: &["zookeeper"], feature: None },
+    Backend { name: "redlock", schemes: &["redlock"], feature: "redis" },
+    Backend { name: "mysql", schemes: &["mysql", "mariadb"], feature: "mysql" },
+    Backend { name: "postgres", schemes: &["postgres", "postgresql"], feature: "postgres" },
+    Backend { name: "etcd", schemes: &["etcd", "etcds"], feature: "etcd" },
+    Backend { name: "zookeeper", schemes: &["zookeeper"], feature: "zookeeper" },
 ];
 
 /// Finds the driver for a URL.
@@ -50,10 +58,10 @@ pub(crate) fn of_url(url: &ConnectUrl, drivers: &'static [Driver]) -> Result<&'s
         return Ok(driver);
     }
     if let Some(backend) = BACKENDS.iter().find(|backend| backend.schemes.contains(&scheme)) {
-        return Err(backend.missing(drivers));
+        return Err(backend.missing());
     }
     let known = BACKENDS.iter().flat_map(|backend| backend.schemes.iter().copied());
-    Err(unknown("URL scheme", scheme, known, drivers))
+    Err(unknown("URL scheme", scheme, known))
 }
 
 /// Finds the driver that a configuration names as its provider.
@@ -62,44 +70,28 @@ pub(crate) fn of_provider(name: &str, drivers: &'static [Driver]) -> Result<&'st
         return Ok(driver);
     }
     match BACKENDS.iter().find(|backend| backend.name == name) {
-        Some(backend) => Err(backend.missing(drivers)),
-        None => {
-            Err(unknown("provider", name, BACKENDS.iter().map(|backend| backend.name), drivers))
-        }
+        Some(backend) => Err(backend.missing()),
+        None => Err(unknown("provider", name, BACKENDS.iter().map(|backend| backend.name))),
     }
 }
 
 impl Backend {
-    fn missing(&self, drivers: &[Driver]) -> lock_core::Error {
-        let name = self.name;
-        if let Some(feature) = self.feature {
-            return refused(format!(
-                "backend {name} is not compiled in: enable feature {feature:?} of crate lock"
-            ));
-        }
-        let compiled = names(drivers);
-        refused(format!(
-            "this version has no backend {name} and no feature for it yet (compiled in: {compiled})"
-        ))
+    fn missing(&self) -> lock_core::Error {
+        let Self { name, feature, .. } = self;
+        refused(format!("backend {name} is not compiled in: build with feature {feature:?}"))
     }
 }
 
 fn unknown<'a>(
     what: &str,
     word: &str,
-    known: impl Iterator<Item = &'a str>,
-    drivers: &[Driver],
+    known: impl Iterator<Item = &'a str> + Clone,
 ) -> lock_core::Error {
-    let hint =
-        nearest(word, known).map(|name| format!(", did you mean {name:?}?")).unwrap_or_default();
-    refused(format!("unknown {what} {word:?}{hint} (compiled in: {})", names(drivers)))
-}
-
-fn names(drivers: &[Driver]) -> String {
-    match drivers {
-        [] => "nothing".to_owned(),
-        _ => drivers.iter().map(|driver| driver.name).collect::<Vec<_>>().join(", "),
-    }
+    let hint = nearest(word, known.clone())
+        .map(|name| format!(", did you mean {name:?}?"))
+        .unwrap_or_default();
+    let known = known.collect::<Vec<_>>().join(", ");
+    refused(format!("unknown {what} {word:?}{hint} (known: {known})"))
 }
 
 #[cfg(test)]
@@ -118,7 +110,6 @@ mod tests {
         for driver in DRIVERS {
             let backend = BACKENDS.iter().find(|backend| backend.name == driver.name);
             let backend = backend.unwrap_or_else(|| panic!("{} is missing", driver.name));
-            assert!(backend.feature.is_some(), "{}", driver.name);
             assert_eq!(backend.schemes, driver.schemes, "{}", driver.name);
         }
     }

@@ -34,7 +34,8 @@
 //! # #[cfg(not(feature = "memory"))] fn main() {}
 //! ```
 //!
-//! Each backend is a feature of its name: `memory`, `sqlite` and `redis`, all on by default. The [manual] tells
+//! Each backend is a feature of its name: `memory`, `sqlite` and `redis`, on by default, `mysql`, `postgres`, `zookeeper`, and
+//! `etcd`, which needs protoc to be built. The [manual] tells
 //! [which to choose](manual::choosing), [what can be configured](manual::configuration), [how to
 //! test](manual::testing), [how to move to another](manual::migrating) and [what each error means](manual::errors).
 //!
@@ -58,6 +59,44 @@ pub use config::Section;
 pub use connect::connect;
 pub use dual::dual;
 pub use lock_core::*;
+
+/// Fenced writes to Redis.
+#[cfg(feature = "redis")]
+pub mod redis {
+    pub use lock_redis::FencedScript;
+    pub use lock_redis::set_fenced;
+}
+
+/// Fenced writes, locking reads and the classification of errors in your own transactions of MySQL and MariaDB.
+#[cfg(feature = "mysql")]
+pub mod mysql {
+    pub use lock_mysql::Fences;
+    pub use lock_mysql::RowLock;
+    pub use lock_mysql::statement_error;
+    pub use lock_mysql::wait_at_most;
+}
+
+/// Fenced writes, locking reads and the classification of errors in your own transactions of Postgres.
+#[cfg(feature = "postgres")]
+pub mod postgres {
+    pub use lock_postgres::Fences;
+    pub use lock_postgres::RowLock;
+    pub use lock_postgres::statement_error;
+    pub use lock_postgres::wait_at_most;
+}
+
+/// Fenced writes to etcd.
+#[cfg(feature = "etcd")]
+pub mod etcd {
+    pub use lock_etcd::fenced;
+    pub use lock_etcd::judge;
+}
+
+/// Fenced writes to ZooKeeper.
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper {
+    pub use lock_zookeeper::write_fenced;
+}
 
 /// The README's code compiles.
 #[cfg(doctest)]

@@ -99,7 +99,7 @@ fn url(config: &Config, driver: &Driver) -> Result<ConnectUrl> {
         }
     };
     for (key, value) in values {
-        let param = param(&key);
+        let param = param(driver, &key);
         if url.text(param).is_some() {
             return Err(refused(format!(
                 "{name}.{key} and the url's query key {param:?} are both set: remove one"
@@ -110,9 +110,12 @@ fn url(config: &Config, driver: &Driver) -> Result<ConnectUrl> {
     Ok(url)
 }
 
-/// The query key of a name in a section: the same, but for the one that has a longer name.
-fn param(key: &str) -> &str {
-    if key == "table_name" { "table" } else { key }
+/// The query key of a name in a section: the same, but for the one that has a longer name, and for
+/// hyphens, which the names of variables cannot have.
+fn param<'a>(driver: &Driver, key: &'a str) -> &'a str {
+    let key = if key == "table_name" { "table" } else { key };
+    let mut known = driver.params.iter().map(|param| param.name);
+    known.find(|known| known.replace('-', "_") == key).unwrap_or(key)
 }
 
 /// Checks the names in all sections whose backend is compiled in, used or not.
@@ -126,7 +129,8 @@ fn check_sections(config: &Config) -> Result<()> {
 
 fn check_section(driver: &Driver, section: &Section) -> Result<()> {
     let known = section_names(driver);
-    let Some(key) = section.values.keys().find(|key| !known.contains(&key.as_str())) else {
+    let is_known = |key: &str| known.contains(&key) || known.contains(&param(driver, key));
+    let Some(key) = section.values.keys().find(|key| !is_known(key)) else {
         return Ok(());
     };
     let hint = nearest(key, known.iter().copied())

@@ -5,6 +5,7 @@
 
 #[path = "../../lock-redis/tests/servers/mod.rs"]
 mod servers;
+mod words;
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -17,28 +18,6 @@ use lock::LockOptions;
 use crate::servers::Fleet;
 use crate::servers::Server;
 use crate::servers::free_port;
-
-/// A row of the table of what is said of servers.
-struct Row {
-    server: &'static str,
-    url: &'static str,
-    said: &'static str,
-}
-
-fn rows() -> Vec<Row> {
-    let lines = include_str!("../src/manual/errors.md").lines();
-    let table = lines.skip_while(|line| !line.starts_with("| server |")).skip(2);
-    table.take_while(|line| line.starts_with('|')).map(row).collect()
-}
-
-fn row(line: &'static str) -> Row {
-    match line.split('`').collect::<Vec<_>>()[..] {
-        [server, url, " | ", said, " |"] => {
-            Row { server: server.trim_matches([' ', '|']), url, said }
-        }
-        _ => panic!("a row has a server and two cells of code: {line}"),
-    }
-}
 
 /// What stands at the port of a row, as long as this lives.
 struct Stand {
@@ -88,20 +67,11 @@ fn web() -> u16 {
 
 #[tokio::test]
 async fn a_server_is_refused_in_the_manual_s_words() {
-    let rows = rows();
-    assert!(rows.len() > 10, "no table");
-    let mut differing = Vec::new();
-    for Row { server, url, said } in rows {
+    words::check("| server |", |server| {
         let stand = Stand::of(server);
-        let port = stand.port.to_string();
-        let error = lock::connect(&url.replace("PORT", &port)).await.err();
-        let shown = error.map_or_else(|| "no error".to_owned(), |error| error.to_string());
-        let shown = shown.replace(&port, "PORT");
-        if shown != said {
-            differing.push(format!("| {server} | `{url}` | `{shown}` |"));
-        }
-    }
-    assert!(differing.is_empty(), "the manual says otherwise:\n{}", differing.join("\n"));
+        (stand.port, stand)
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds the benchmark as it is meant to run, and runs it.
 
 use crate::Result;
+use crate::need::not_to_be_built;
 use crate::process::cargo;
 use crate::process::run;
 use crate::workspace::Workspace;
@@ -17,10 +18,11 @@ pub(crate) struct Options {
 pub(crate) fn bench(options: &Options) -> Result {
     let workspace = Workspace::read()?;
     // It starts itself and a second program beside itself, so both have to be there.
-    let build = ["build", "--release", "--package", "lock-bench", "--bins"];
-    run(&mut cargo(&build))?;
-    let start = ["run", "--quiet", "--release", "--package", "lock-bench", "--"];
-    let mut command = cargo(&start);
+    let package = ["--release", "--package", "lock-bench"];
+    let features = not_to_be_built().next().is_none().then_some("--all-features");
+    run(cargo(&["build", "--bins"]).args(package).args(features))?;
+    let mut command = cargo(&["run", "--quiet", "--bin", "lock-bench"]);
+    command.args(package).args(features).arg("--");
     command.args(&options.arguments).env("LOCK_BENCH_OUT", workspace.target("bench")?);
     run(&mut command)
 }

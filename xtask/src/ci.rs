@@ -9,7 +9,6 @@ use crate::Failure;
 use crate::Result;
 use crate::all;
 use crate::need::Need;
-use crate::need::leave_out;
 use crate::need::missing;
 use crate::need::not_to_be_built;
 use crate::package;
@@ -41,7 +40,7 @@ pub(crate) fn ci(options: &Options) -> Result {
     steps.run("locked dependencies", || locked(&workspace));
     steps.run("format", || format(&workspace));
     steps.run("lints", || lints(&workspace));
-    steps.run("documentation", documentation);
+    steps.run("documentation", || documentation(&workspace));
     steps.run("each feature alone", || each_feature_alone(&workspace));
     steps.run("interleavings of threads", || interleavings(&workspace));
     if has_deny() {
@@ -78,15 +77,15 @@ fn format(workspace: &Workspace) -> Result {
 }
 
 fn lints(workspace: &Workspace) -> Result {
-    let mut ours = cargo(&["clippy", "--workspace", "--all-targets", "--all-features"]);
-    let ours = run(ours.args(leave_out()).args(["--", "-D", "warnings"]));
+    let mut ours = cargo(&["clippy", "--all-targets"]);
+    let ours = run(ours.args(workspace.everything()).args(["--", "-D", "warnings"]));
     let theirs = ["clippy", "--all-targets", "--", "-D", "warnings"];
     all([ours, run(&mut workspace.third_party(&theirs)?)])
 }
 
-fn documentation() -> Result {
-    let mut command = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
-    run(command.args(leave_out()).env("RUSTDOCFLAGS", "-D warnings"))
+fn documentation(workspace: &Workspace) -> Result {
+    let mut command = cargo(&["doc", "--no-deps"]);
+    run(command.args(workspace.everything()).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Tries out interleavings of threads. All is built apart for it, with primitives that a scheduler moves.

@@ -83,6 +83,17 @@ pub(crate) const NEEDS: &[Need] = &[
         builds: &[],
         server: Some(Server { variable: "LOCK_TEST_ETCD_URL", start: server::etcd::start }),
     },
+    Need {
+        name: "zookeeper",
+        program: "java",
+        beside: Some("../share/java/zookeeper.jar"),
+        packages: &["zookeeper", "default-jre-headless"],
+        builds: &[],
+        server: Some(Server {
+            variable: "LOCK_TEST_ZOOKEEPER_URL",
+            start: server::zookeeper::start,
+        }),
+    },
 ];
 
 impl Need {
@@ -114,11 +125,6 @@ pub(crate) fn missing(without: &[String]) -> impl Iterator<Item = &'static Need>
 /// Crates of the workspace that cannot be built without what is missing.
 pub(crate) fn not_to_be_built() -> impl Iterator<Item = &'static str> {
     missing(&[]).flat_map(|need| need.builds).copied()
-}
-
-/// Arguments by which cargo leaves them out.
-pub(crate) fn leave_out() -> impl Iterator<Item = String> {
-    not_to_be_built().map(|name| format!("--exclude={name}"))
 }
 
 impl Server {

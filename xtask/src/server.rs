@@ -3,6 +3,7 @@
 pub(crate) mod etcd;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub(crate) mod zookeeper;
 
 use std::fs::File;
 use std::fs::Permissions;

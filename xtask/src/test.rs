@@ -7,7 +7,6 @@ use crate::Result;
 use crate::all;
 use crate::binaries;
 use crate::need::NEEDS;
-use crate::need::leave_out;
 use crate::need::not_to_be_built;
 use crate::package;
 use crate::process::cargo;
@@ -18,8 +17,7 @@ use crate::workspace::Workspace;
 const MANY: &str = "20000";
 
 /// Crates whose tests run with `--full` only, and why.
-const FULL_ONLY: &[(&str, &str)] =
-    &[("lock-zookeeper", "which is not part of the product yet, as its client can crash")];
+const FULL_ONLY: &[(&str, &str)] = &[("lock-zookeeper", "as its client can crash")];
 
 /// What to test.
 #[derive(Default, clap::Args)]
@@ -63,8 +61,8 @@ fn check_names(names: &[String]) -> Result {
 fn tests(options: &Options, servers: &Servers) -> Result {
     let workspace = Workspace::read()?;
     let cargo_test = || {
-        let mut command = cargo(&["test", "--workspace", "--all-features"]);
-        command.args(leave_out());
+        let mut command = cargo(&["test"]);
+        command.args(workspace.everything());
         command
     };
     let mut binaries = binaries::build(&mut cargo_test())?;
@@ -134,7 +132,7 @@ mod tests {
         let failure = check_names(&["etdc".to_owned()]).unwrap_err();
         assert_eq!(
             failure.to_string(),
-            "--without etdc: there is only protoc, redis, redlock, mysql, postgres, etcd"
+            "--without etdc: there is only protoc, redis, redlock, mysql, postgres, etcd, zookeeper"
         );
     }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::Failure;
 use crate::Result;
+use crate::need::not_to_be_built;
 use crate::process::cargo;
 
 /// A backend as a stranger would write it.
@@ -26,13 +27,40 @@ impl Workspace {
         read.map(Self).map_err(|error| Failure(format!("cargo metadata: {error}")))
     }
 
-    /// The features of the facade.
+    /// The features of the facade that can be built.
     pub(crate) fn features(&self) -> Result<Vec<String>> {
-        let packages = self.0["packages"].as_array().into_iter().flatten();
-        let facade = packages.into_iter().find(|package| package["name"] == "lock");
-        let features = facade.and_then(|package| package["features"].as_object());
-        let features = features.ok_or_else(|| lacks("package lock"))?;
-        Ok(features.keys().filter(|name| *name != "default").cloned().collect())
+        let facade = self.packages().find(|package| package["name"] == "lock");
+        let facade = facade.ok_or_else(|| lacks("package lock"))?;
+        let missing: Vec<_> = not_to_be_built().collect();
+        let features = features(facade, &missing).filter(|name| *name != "default");
+        Ok(features.map(str::to_owned).collect())
+    }
+
+    /// Arguments by which cargo takes all packages, with all features, but for what cannot be built.
+    pub(crate) fn everything(&self) -> Vec<String> {
+        let missing: Vec<_> = not_to_be_built().collect();
+        self.all_but(&missing)
+    }
+
+    fn all_but(&self, missing: &[&str]) -> Vec<String> {
+        let mut arguments = vec!["--workspace".to_owned()];
+        if missing.is_empty() {
+            arguments.push("--all-features".to_owned());
+            return arguments;
+        }
+        arguments.extend(missing.iter().map(|name| format!("--exclude={name}")));
+        for package in self.packages() {
+            let Some(name) = package["name"].as_str().filter(|name| !missing.contains(name)) else {
+                continue;
+            };
+            let features = features(package, missing);
+            arguments.extend(features.map(|feature| format!("--features={name}/{feature}")));
+        }
+        arguments
+    }
+
+    fn packages(&self) -> impl Iterator<Item = &Value> {
+        self.0["packages"].as_array().into_iter().flatten()
     }
 
     /// Cargo at work on the crate outside the workspace.
@@ -55,6 +83,23 @@ impl Workspace {
     }
 }
 
+/// The features of a package that need none of the crates that are missing. What takes a backend in has
+/// its name, and is passed on under its name.
+fn features<'a>(package: &'a Value, missing: &[&str]) -> impl Iterator<Item = &'a str> {
+    let backends = missing.iter().map(|name| name.trim_start_matches("lock-"));
+    let backends: Vec<String> = backends.map(str::to_owned).collect();
+    let needs = move |name: &str| {
+        let name = name.rsplit('/').next().unwrap_or(name);
+        backends.iter().any(|backend| backend == name)
+    };
+    let features = package["features"].as_object().into_iter().flatten();
+    let left = features.filter(move |(name, enables)| {
+        let mut enables = enables.as_array().into_iter().flatten().filter_map(Value::as_str);
+        !needs(name) && !enables.any(&needs)
+    });
+    left.map(|(name, _)| name.as_str())
+}
+
 fn lacks(what: &str) -> Failure {
     Failure(format!("cargo metadata has no {what}"))
 }
@@ -68,6 +113,18 @@ mod tests {
         let features = Workspace::read().unwrap().features().unwrap();
         assert!(features.iter().any(|feature| feature == "sqlite"), "{features:?}");
         assert!(!features.iter().any(|feature| feature == "default"), "{features:?}");
+    }
+
+    #[test]
+    fn leaves_out_what_cannot_be_built_and_who_needs_it() {
+        let workspace = Workspace::read().unwrap();
+        assert_eq!(workspace.all_but(&[]), ["--workspace", "--all-features"]);
+        let rest = workspace.all_but(&["lock-etcd"]);
+        let has = |argument: &str| rest.iter().any(|it| it == argument);
+        assert!(has("--exclude=lock-etcd") && has("--features=lock/mysql"), "{rest:?}");
+        for out in ["lock/etcd", "lockctl/etcd", "lockctl/full"] {
+            assert!(!has(&format!("--features={out}")), "{rest:?}");
+        }
     }
 
     #[test]

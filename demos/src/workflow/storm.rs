@@ -8,7 +8,7 @@ use std::time::Instant;
 use conformance_tests::Link as _;
 use conformance_tests::Proxy;
 use conformance_tests::Weather;
-use lock_core::ConnectUrl;
+use lock::ConnectUrl;
 
 use crate::instance::Instance;
 use crate::servers::Servers;

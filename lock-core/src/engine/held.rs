@@ -88,6 +88,7 @@ impl Held {
                 state: Mutex::new(State { term, watch: None, changed: None }),
             })
         };
+        shared.metrics.opened();
         shared.register.enter(shared, keep_at, term.changes_at(), make)
     }
 
@@ -229,7 +230,7 @@ impl Held {
         if self.reentrant {
             self.shared.reentry.forget(&self.claim.key, &self.claim.owner, self);
         }
-        self.shared.metrics.held_for(now.saturating_since(self.acquired_at));
+        self.shared.metrics.closed_after(now.saturating_since(self.acquired_at));
         if let Some(changed) = changed {
             changed.notify_waiters();
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use metrics::Counter;
+use metrics::Gauge;
 use metrics::Histogram;
 
 /// Handles to the metrics of one provider. They belong to the recorder that was installed when the
@@ -14,6 +15,7 @@ pub(crate) struct Metrics {
     timeouts: Counter,
     lost: Counter,
     keep_failures: Counter,
+    held: Gauge,
     wait: Histogram,
     hold: Histogram,
 }
@@ -26,6 +28,7 @@ impl Metrics {
             timeouts: metrics::counter!("lock_timeouts_total", "backend" => backend),
             lost: metrics::counter!("lock_lost_total", "backend" => backend),
             keep_failures: metrics::counter!("lock_keep_failures_total", "backend" => backend),
+            held: metrics::gauge!("lock_held", "backend" => backend),
             wait: metrics::histogram!("lock_wait_seconds", "backend" => backend),
             hold: metrics::histogram!("lock_hold_seconds", "backend" => backend),
         }
@@ -52,7 +55,12 @@ impl Metrics {
         self.keep_failures.increment(1);
     }
 
-    pub(crate) fn held_for(&self, held: Duration) {
+    pub(crate) fn opened(&self) {
+        self.held.increment(1);
+    }
+
+    pub(crate) fn closed_after(&self, held: Duration) {
+        self.held.decrement(1);
         self.hold.record(held);
     }
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(unreachable_pub, reason = "a module of several test binaries")]
 
+pub mod any_store;
 pub mod tty;
 
 use std::fs;
