@@ -90,5 +90,6 @@ async fn contention(story: &Story, url: &str) -> Result {
     };
     let waited = try_join_all((1..=10).map(work)).await?;
     let longest = waited.into_iter().max().unwrap_or_default();
-    story.check(true, format!("all ten are served, the last after {} ms", longest.as_millis()))
+    story.ok(format!("all ten are served, the last after {} ms", longest.as_millis()));
+    Ok(())
 }

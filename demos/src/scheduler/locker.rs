@@ -161,8 +161,9 @@ mod tests {
 
     const DUE: fn() -> Duration = || Duration::ZERO;
 
-    async fn lockers(options: Options) -> [Locker; 2] {
-        let url = format!("memory:{:p}", &raw const options);
+    /// Two instances with a store of their own.
+    async fn lockers(store: &str, options: Options) -> [Locker; 2] {
+        let url = format!("memory:locker-{store}");
         let locks = [lock::connect(&url).await.unwrap(), lock::connect(&url).await.unwrap()];
         locks.map(|locks| Locker { locks: Some(locks), options: options.clone() })
     }
@@ -171,11 +172,9 @@ mod tests {
         Options { lock_duration: 1, min_hold: 300, ..Options::default() }
     }
 
-    static REPORT: [Singleton; 2] = [Singleton::new("report"), Singleton::new("report")];
-
     #[tokio::test]
     async fn a_tick_runs_once_also_when_the_other_instance_is_behind() {
-        let [one, two] = lockers(short()).await;
+        let [one, two] = lockers("behind", short()).await;
         let jobs = [Singleton::new("a"), Singleton::new("a")];
         assert!(matches!(one.tick(&jobs[0], DUE, async |_| {}).await, Tick::Ran));
         pause(ms(100)).await;
@@ -187,17 +186,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_outlives_its_lock_duration_is_kept_and_not_started_again() {
-        let [one, two] = lockers(short()).await;
+        let [one, two] = lockers("long", short()).await;
+        let jobs = [Singleton::new("report"), Singleton::new("report")];
         let long = async |_| pause(ms(2500)).await;
         let (ran, busy, skipped) = tokio::join!(
-            one.tick(&REPORT[0], DUE, long),
+            one.tick(&jobs[0], DUE, long),
             async {
                 pause(ms(2200)).await;
-                one.tick(&REPORT[0], DUE, async |_| {}).await
+                one.tick(&jobs[0], DUE, async |_| {}).await
             },
             async {
                 pause(ms(2200)).await;
-                two.tick(&REPORT[1], DUE, async |_| {}).await
+                two.tick(&jobs[1], DUE, async |_| {}).await
             },
         );
         assert!(matches!(ran, Tick::Ran), "{ran}");
@@ -207,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_frees_the_job() {
-        let [one, _] = lockers(Options { min_hold: 0, ..short() }).await;
+        let [one, _] = lockers("panic", Options { min_hold: 0, ..short() }).await;
         let job = Singleton::new("b");
         let panicked = one.tick(&job, DUE, async |_| panic!("as the test wants it")).await;
         assert!(matches!(panicked, Tick::Panicked), "{panicked}");
