@@ -40,12 +40,15 @@
 //! test](manual::testing), [how to move to another](manual::migrating) and [what each error means](manual::errors).
 //!
 //! A lock alone does not make a write safe: [`Hold::is_valid`] is true when it is asked, and the process
-//! can be stopped right after. That is what the fence is for.
+//! can be stopped right after. That is what the fence is for. The feature `tower` has a layer that compares it in front of a
+//! service, `lock::http::FenceLayer`.
 
 mod backends;
 mod config;
 mod connect;
 mod dual;
+#[cfg(feature = "tower")]
+pub mod http;
 pub mod manual;
 mod plan;
 

@@ -1,0 +1,62 @@
+//! No lock at all: a change is written only if the version is the one that was read, else it begins again.
+
+use futures_util::future::try_join_all;
+use lock::Backoff;
+use lock::Change;
+use lock::optimistic;
+use lock_postgres::statement_error;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+
+use crate::servers::Servers;
+use crate::story::Result;
+use crate::story::Story;
+use crate::story::ms;
+use crate::story::pause;
+
+const TABLE: &str = "
+    CREATE TABLE orders (
+        id SERIAL PRIMARY KEY, amount DECIMAL(10,2), status VARCHAR(50), version INTEGER DEFAULT 1
+    );
+    INSERT INTO orders (amount, status) VALUES (100.00, 'pending');";
+const VERSION: &str = "SELECT version FROM orders WHERE id = 1";
+const UPDATE: &str =
+    "UPDATE orders SET status = $1, version = version + 1 WHERE id = 1 AND version = $2";
+const PROCESSES: usize = 5;
+
+pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
+    let url = servers.postgres().await?;
+    let pool = PgPoolOptions::new().max_connections(5).connect(&url).await?;
+    sqlx::raw_sql(TABLE).execute(&pool).await?;
+    story.part("Five processes update the same order at once:");
+    let tries = try_join_all((1..=PROCESSES).map(|number| update(story, &pool, number))).await?;
+    let version: i32 = sqlx::query_scalar(VERSION).fetch_one(&pool).await?;
+    let conflicts: usize = tries.iter().map(|tries| tries - 1).sum();
+    story.tell("psql", format!("SELECT version FROM orders WHERE id = 1: {version}"));
+    story.check(version == 6, "the version is 6: 1 at first, and five updates")?;
+    story.check(conflicts >= PROCESSES - 1, format!("{conflicts} tries met a conflict"))?;
+    pool.close().await;
+    Ok(())
+}
+
+/// Returns how many tries it took.
+async fn update(story: &Story, pool: &PgPool, number: usize) -> Result<usize> {
+    let who = format!("process {number}");
+    let mut tries = 0;
+    let backoff = Backoff::exponential(ms(10), ms(200)).jittered();
+    let change = async || {
+        tries += 1;
+        let version: i32 =
+            sqlx::query_scalar(VERSION).fetch_one(pool).await.map_err(statement_error)?;
+        pause(ms(10)).await;
+        let update = sqlx::query(UPDATE).bind("completed").bind(version);
+        let rows = update.execute(pool).await.map_err(statement_error)?.rows_affected();
+        if rows == 0 {
+            story.tell(&who, format!("version conflict, retry {tries}"));
+        }
+        Ok::<_, lock::Error>(Change::of_rows(rows, ()))
+    };
+    optimistic(20, backoff, change).await?;
+    story.tell(&who, format!("update succeeded on attempt {tries}"));
+    Ok(tries)
+}

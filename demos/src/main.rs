@@ -1,0 +1,91 @@
+//! The demos and systems that distributed locks are usually explained by, as programs over this framework.
+//!
+//! Each starts the servers it needs, prints what happens as it happens, checks what came of it, and fails if that
+//! is not as it should be.
+
+mod demo;
+mod http;
+mod instance;
+mod orders;
+mod redis_cli;
+mod scheduler;
+mod servers;
+mod story;
+mod work;
+mod workflow;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::demo::Demo;
+use crate::servers::Servers;
+use crate::servers::Urls;
+use crate::story::Result;
+
+/// Demos of distributed locks, each of which checks itself.
+#[derive(Debug, Parser)]
+#[command(version, subcommand_value_name = "DEMO", subcommand_help_heading = "Demos")]
+struct Arguments {
+    #[command(flatten)]
+    urls: Urls,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    #[command(flatten)]
+    One(Demo),
+    /// All of the above, one after the other
+    All,
+    /// The order service: instances that sell from one stock
+    #[command(subcommand)]
+    Orders(orders::Orders),
+    /// The scheduler: jobs of which each tick runs on one instance
+    #[command(subcommand)]
+    Scheduler(scheduler::Scheduler),
+    /// The workflow runner: executions that one of several replicas runs
+    #[command(subcommand)]
+    Workflow(workflow::Workflow),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demos: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Servers are started on this thread: they end with the thread that has started them.
+fn run(arguments: Arguments) -> Result {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut servers = Servers::new(arguments.urls)?;
+        let ran = match arguments.what {
+            What::One(demo) => demo.run(&mut servers).await,
+            What::All => all(&mut servers).await,
+            What::Orders(orders) => orders.run(&mut servers).await,
+            What::Scheduler(scheduler) => scheduler.run(&mut servers).await,
+            What::Workflow(workflow) => workflow.run(&mut servers).await,
+        };
+        let left = servers.leave().await;
+        ran.and(left)
+    })
+}
+
+/// Runs all to their end, also after one has failed.
+async fn all(servers: &mut Servers) -> Result {
+    let mut failed = Vec::new();
+    for demo in Demo::all() {
+        if let Err(error) = demo.run(servers).await {
+            eprintln!("demos: {error}");
+            failed.push(format!("{demo:?}"));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
+}
