@@ -20,7 +20,7 @@ pub(crate) struct Story {
 impl Story {
     /// Prints the title and starts the clock.
     pub(crate) fn begin(title: &str) -> Self {
-        println!("\n{title}\n");
+        println!("\n{title}");
         Self { begun: Instant::now() }
     }
 

@@ -66,6 +66,7 @@ fn without_locks_each_instance_runs_each_tick_and_that_is_noticed() {
 #[test]
 fn workflows_run_once_while_replicas_fail() {
     let storm = ["workflow", "storm", "--executions", "20"];
-    let faults = ["is cut off: its connections hang", "is frozen", "connections break", "is killed"];
+    let faults =
+        ["is cut off: its connections hang", "is frozen", "connections break", "is killed"];
     shows(&storm, &[&faults[..], &["every execution finished", "none ran twice"]].concat());
 }

@@ -136,7 +136,8 @@ async fn arrivals(instances: [SocketAddr; 2], rate: &Rate) -> Result<Tally> {
             (answer.map(|answer| answer.status), begun.elapsed())
         });
     }
-    let mut tally = Tally { stored: 0, busy: 0, failed: 0, times: Histogram::new(3)? };
+    let mut tally =
+        Tally { stored: 0, busy: 0, failed: 0, times: Histogram::new_with_max(60_000_000, 3)? };
     while let Some(done) = orders.join_next().await {
         let (status, took) = done?;
         match status {

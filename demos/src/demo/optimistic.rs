@@ -7,12 +7,12 @@ use lock::optimistic;
 use lock_postgres::statement_error;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use tokio::sync::Barrier;
 
 use crate::servers::Servers;
 use crate::story::Result;
 use crate::story::Story;
 use crate::story::ms;
-use crate::story::pause;
 
 const TABLE: &str = "
     CREATE TABLE orders (
@@ -26,10 +26,12 @@ const PROCESSES: usize = 5;
 
 pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
     let url = servers.postgres().await?;
-    let pool = PgPoolOptions::new().max_connections(5).connect(&url).await?;
+    let pool = PgPoolOptions::new().max_connections(PROCESSES as u32).connect(&url).await?;
     sqlx::raw_sql(TABLE).execute(&pool).await?;
     story.part("Five processes update the same order at once:");
-    let tries = try_join_all((1..=PROCESSES).map(|number| update(story, &pool, number))).await?;
+    let together = Barrier::new(PROCESSES);
+    let updates = (1..=PROCESSES).map(|number| update(story, &pool, number, &together));
+    let tries = try_join_all(updates).await?;
     let version: i32 = sqlx::query_scalar(VERSION).fetch_one(&pool).await?;
     let conflicts: usize = tries.iter().map(|tries| tries - 1).sum();
     story.tell("psql", format!("SELECT version FROM orders WHERE id = 1: {version}"));
@@ -40,7 +42,7 @@ pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
 }
 
 /// Returns how many tries it took.
-async fn update(story: &Story, pool: &PgPool, number: usize) -> Result<usize> {
+async fn update(story: &Story, pool: &PgPool, number: usize, together: &Barrier) -> Result<usize> {
     let who = format!("process {number}");
     let mut tries = 0;
     let backoff = Backoff::exponential(ms(10), ms(200)).jittered();
@@ -48,7 +50,10 @@ async fn update(story: &Story, pool: &PgPool, number: usize) -> Result<usize> {
         tries += 1;
         let version: i32 =
             sqlx::query_scalar(VERSION).fetch_one(pool).await.map_err(statement_error)?;
-        pause(ms(10)).await;
+        if tries == 1 {
+            // All have read before anyone writes.
+            together.wait().await;
+        }
         let update = sqlx::query(UPDATE).bind("completed").bind(version);
         let rows = update.execute(pool).await.map_err(statement_error)?.rows_affected();
         if rows == 0 {

@@ -78,9 +78,6 @@ async fn three_down(story: &Story, fleet: &Fleet, locks: &dyn LockProvider) -> R
     let took = begun.elapsed();
     let Some(error) = refused else { return Err("wrong: two of five granted it".into()) };
     story.tell("order", format!("after {} ms: {error}", took.as_millis()));
-    if let Some(cause) = std::error::Error::source(&error) {
-        story.tell("", cause);
-    }
     story.check(error.kind() == ErrorKind::Unavailable, "two of five are none: it fails")?;
     story.check(took < BUDGET, format!("within its budget of {} ms", BUDGET.as_millis()))?;
     until("nothing left", || holding(fleet, &[0, 4]).is_empty());
