@@ -2,9 +2,7 @@
 
 use futures_util::future::try_join_all;
 use lock::Backoff;
-use lock::Change;
-use lock::optimistic;
-use lock_postgres::statement_error;
+use lock::Tries;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::sync::Barrier;
@@ -44,24 +42,20 @@ pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
 /// Returns how many tries it took.
 async fn update(story: &Story, pool: &PgPool, number: usize, together: &Barrier) -> Result<usize> {
     let who = format!("process {number}");
-    let mut tries = 0;
-    let backoff = Backoff::exponential(ms(10), ms(200)).jittered();
-    let change = async || {
-        tries += 1;
-        let version: i32 =
-            sqlx::query_scalar(VERSION).fetch_one(pool).await.map_err(statement_error)?;
-        if tries == 1 {
+    let mut tries = Tries::new(20, Backoff::exponential(ms(10), ms(200)).jittered());
+    for tried in 1.. {
+        let version: i32 = sqlx::query_scalar(VERSION).fetch_one(pool).await?;
+        if tried == 1 {
             // All have read before anyone writes.
             together.wait().await;
         }
         let update = sqlx::query(UPDATE).bind("completed").bind(version);
-        let rows = update.execute(pool).await.map_err(statement_error)?.rows_affected();
-        if rows == 0 {
-            story.tell(&who, format!("version conflict, retry {tries}"));
+        if update.execute(pool).await?.rows_affected() > 0 {
+            story.tell(&who, format!("update succeeded on attempt {tried}"));
+            return Ok(tried);
         }
-        Ok::<_, lock::Error>(Change::of_rows(rows, ()))
-    };
-    optimistic(20, backoff, change).await?;
-    story.tell(&who, format!("update succeeded on attempt {tries}"));
-    Ok(tries)
+        story.tell(&who, format!("version conflict, retry {tried}"));
+        tries.conflict().await?;
+    }
+    unreachable!("the tries come to an end")
 }
