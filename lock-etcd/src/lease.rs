@@ -39,6 +39,8 @@ pub(crate) struct Class {
     current: Mutex<Option<Granted>>,
     /// Held by the one who asks for a new lease, or renews one that nobody keeps.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held by the batch that renews for all.
+    keeping: tokio::sync::Mutex<()>,
 }
 
 /// A lease that the server runs.
@@ -63,8 +65,10 @@ impl Leases {
         let ttl = ttl.max(self.least);
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
-        let new =
-            || Arc::new(Class { seconds, current: Mutex::default(), turn: Default::default() });
+        let new = || {
+            let (current, turn) = Default::default();
+            Arc::new(Class { seconds, current, turn, keeping: Default::default() })
+        };
         self.lock().classes.entry(seconds).or_insert_with(new).clone()
     }
 
@@ -116,8 +120,9 @@ impl Leases {
 
     /// Renews a lease unless that has just been done; `None` if the server has ended it.
     pub(crate) async fn keep(&self, class: &Class, id: i64) -> Result<Option<Granted>, Failure> {
+        // Batches come beside each other; the first renews for all.
+        let _keeping = class.keeping.lock().await;
         match class.latest().filter(|granted| granted.id == id) {
-            // Batches come one after the other; the first renews for all.
             Some(granted) if self.age(&granted) < granted.lease.ttl / 6 => Ok(Some(granted)),
             Some(granted) => renew(&self.route, class, granted).await,
             None => Ok(None),

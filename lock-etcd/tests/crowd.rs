@@ -34,6 +34,9 @@ async fn connect(server: &Server) -> Arc<dyn LockProvider> {
     Arc::new(Engine::new(backend, EngineOptions::default()).unwrap())
 }
 
+/// One crowd at a time: each is measured.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn is_full() -> bool {
     env::var_os("LOCK_TEST_FULL").is_some()
 }
@@ -78,6 +81,7 @@ async fn round_trip(server: &Server) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_wakes_one_of_those_who_wait() {
+    let _turn = TURN.lock().await;
     let count = if is_full() { 1000 } else { 100 };
     let server = Server::start(&[]);
     let write = round_trip(&server).await;
@@ -126,6 +130,7 @@ fn memory() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_held_locks_share_a_lease_and_a_connection() {
+    let _turn = TURN.lock().await;
     let (count, ttl) = if is_full() { (10_000, 9) } else { (1000, 3) };
     let ttl = Duration::from_secs(ttl);
     let server = Server::start(&[]);

@@ -42,6 +42,9 @@ async fn connect(server: &Server) -> Arc<dyn LockProvider> {
     Arc::new(Engine::new(backend, EngineOptions::default()).unwrap())
 }
 
+/// One crowd at a time: each is measured.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn is_full() -> bool {
     env::var_os("LOCK_TEST_FULL").is_some()
 }
@@ -87,6 +90,7 @@ async fn round_trip(server: &Server) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_wakes_one_of_those_who_wait() {
+    let _turn = TURN.lock().await;
     let count = if is_full() { 1000 } else { 100 };
     let server = Server::start();
     let write = round_trip(&server).await;
@@ -132,6 +136,7 @@ fn memory() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_held_locks_share_a_session_and_a_connection() {
+    let _turn = TURN.lock().await;
     let count = if is_full() { 10_000 } else { 1000 };
     let server = Server::start();
     let locks = connect(&server).await;
