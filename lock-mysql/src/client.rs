@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use lock_core::BootInstant;
 use lock_core::Clock;
@@ -17,8 +18,10 @@ use lock_core::ErrorKind;
 use lock_core::Result;
 use lock_core::Token;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use crate::abandoned::Abandoned;
 use crate::abandoned::Attended;
@@ -35,6 +38,9 @@ const SHARED: usize = 3;
 
 /// How many more are kept for renewals and releases, which must not wait for attempts that hang.
 const RESERVED: usize = 1;
+
+/// How long a connection may take to be made.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often a step is done once more because the server undid it in favour of another one. The server
 /// picks its victims by what they have done, so one that comes back at once gets through.
@@ -82,6 +88,10 @@ struct Inner {
     shared: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
+    /// Tells that there is one more that is idle.
+    returned: Notify,
+    /// One connection is made at a time.
+    making: Arc<Semaphore>,
     abandoned: Arc<Abandoned>,
 }
 
@@ -101,6 +111,8 @@ impl Client {
             shared: Arc::new(Semaphore::new(SHARED)),
             reserved: Arc::new(Semaphore::new(RESERVED)),
             idle: Mutex::default(),
+            returned: Notify::new(),
+            making: Arc::new(Semaphore::new(1)),
             abandoned: Arc::default(),
         }));
         let Config { table, any_cluster, .. } = &client.0.config;
@@ -153,26 +165,56 @@ impl Client {
         permit.map_err(|_| ended())
     }
 
-    /// Returns an idle connection that the server has not closed yet, or makes one.
+    /// Returns a connection: an idle one, or the first to come of one that is being made and one that others
+    /// are done with. Who came first must not be served last because a connection takes long to make.
     async fn session(&self) -> Result<Session> {
-        let now = self.now();
-        let idle = loop {
-            let idle = self.lock().pop();
-            let fit = |idle: &Idle| now.saturating_since(idle.since) < idle.session.idle_limit;
-            match idle {
-                Some(idle) if !fit(&idle) => {}
-                idle => break idle,
+        loop {
+            let returned = self.0.returned.notified();
+            tokio::pin!(returned);
+            returned.as_mut().enable();
+            if let Some(session) = self.take_idle() {
+                return Ok(session);
             }
-        };
-        if let Some(idle) = idle {
-            return Ok(idle.session);
+            let slot = tokio::select! {
+                biased;
+                () = &mut returned => continue,
+                slot = self.0.making.clone().acquire_owned() => slot.map_err(|_| ended())?,
+            };
+            let mut made = AbortOnDrop(Some(self.0.runtime.spawn(self.clone().make(slot))));
+            tokio::select! {
+                biased;
+                made = made.join() => made.map_err(|failure| failure.error)?,
+                () = &mut returned => made.go_on(),
+            }
         }
-        let inner = self.0.clone();
-        let made = AbortOnDrop(self.0.runtime.spawn(async move {
-            let Config { options, any_cluster, .. } = &inner.config;
-            Session::open(options, inner.sql.clone(), *any_cluster).await
-        }));
-        made.join().await.map_err(|failure| failure.error)
+    }
+
+    /// Returns an idle connection that the server has not closed yet.
+    fn take_idle(&self) -> Option<Session> {
+        let now = self.now();
+        loop {
+            let idle = self.lock().pop()?;
+            if now.saturating_since(idle.since) < idle.session.idle_limit {
+                return Some(idle.session);
+            }
+        }
+    }
+
+    fn put_idle(&self, session: Session) {
+        let since = self.now();
+        self.lock().push(Idle { session, since });
+        self.0.returned.notify_waiters();
+    }
+
+    /// Makes one connection more.
+    async fn make(self, slot: OwnedSemaphorePermit) -> Result<(), Failure> {
+        let Config { options, any_cluster, .. } = &self.0.config;
+        let opening = Session::open(options, self.0.sql.clone(), *any_cluster);
+        // One that hangs must not keep the next from being made.
+        let opened = tokio::time::timeout(PATIENCE, opening).await;
+        self.put_idle(opened.unwrap_or_else(|_| Err(too_slow().into()))?);
+        drop(slot);
+        Ok(())
     }
 
     async fn carry_out<S: Step>(&self, mut session: Session, step: &S) -> Result<S::Output> {
@@ -188,8 +230,7 @@ impl Client {
                     return Err(failure.error);
                 }
                 outcome => {
-                    let since = self.now();
-                    self.lock().push(Idle { session, since });
+                    self.put_idle(session);
                     return outcome.map_err(|failure| failure.error);
                 }
             }
@@ -217,18 +258,30 @@ impl Step for Prepare {
 }
 
 /// A connection that is being made; nobody needs it when its caller has gone.
-struct AbortOnDrop(tokio::task::JoinHandle<Result<Session, Failure>>);
+struct AbortOnDrop(Option<JoinHandle<Result<(), Failure>>>);
 
 impl AbortOnDrop {
-    async fn join(mut self) -> Result<Session, Failure> {
-        (&mut self.0).await.unwrap_or_else(|_| Err(ended().into()))
+    async fn join(&mut self) -> Result<(), Failure> {
+        match &mut self.0 {
+            Some(making) => making.await.unwrap_or_else(|_| Err(ended().into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Leaves it to those who come next.
+    fn go_on(&mut self) {
+        self.0 = None;
     }
 }
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.iter().for_each(JoinHandle::abort);
     }
+}
+
+fn too_slow() -> Error {
+    Error::new(ErrorKind::Unavailable, "the server took too long to accept a connection")
 }
 
 fn ended() -> Error {

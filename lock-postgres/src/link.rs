@@ -109,6 +109,7 @@ impl Link {
         let mut connection = PgListener::connect_with(&pool).await.map_err(unmade)?;
         // One that broke is to be told of, not mended in silence.
         connection.eager_reconnect(false);
+        connection.ignore_pool_close_event(true);
         let facts = self.greet(&mut connection).await?;
         Ok((connection, facts))
     }

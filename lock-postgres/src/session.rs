@@ -6,9 +6,9 @@
 //! sent the last statement that was answered.
 
 mod attempt;
+mod group;
 mod release;
 
-use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use self::group::Group;
 use crate::error::During;
 use crate::error::classify;
 use crate::error::is_fatal;
@@ -52,9 +53,6 @@ const LEASE_MAX: Duration = Duration::from_secs(60);
 
 /// How long to wait for an answer while nothing is held that could end.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The most requests in one statement.
-const GROUP: usize = 128;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 
@@ -98,14 +96,6 @@ struct Live {
     others: i64,
     /// At how many locks of our own to count those of others again.
     count_at: usize,
-}
-
-/// Requests of different keys, which go together.
-#[derive(Default)]
-struct Group {
-    keys: HashSet<LockKey>,
-    attempts: Vec<(Claim, Reply<Attempt>)>,
-    releases: Vec<(Claim, Reply<Release>)>,
 }
 
 impl Session {
@@ -353,42 +343,6 @@ impl Session {
         self.live = None;
         self.table = Table::default();
         Ok(())
-    }
-}
-
-impl Group {
-    /// Takes as many as can go together.
-    fn of(pending: &mut VecDeque<Request>) -> Self {
-        let mut group = Self::default();
-        while group.keys.len() < GROUP
-            && let Some(request) = pending.pop_front()
-        {
-            if let Some(other) = group.take(request) {
-                pending.push_front(other);
-                break;
-            }
-        }
-        group
-    }
-
-    /// Takes a request in, or returns it: if it is of another kind, or of a key that is here already, for their
-    /// order has to stay.
-    fn take(&mut self, request: Request) -> Option<Request> {
-        let key = match &request {
-            // Whoever was dropped before it began wants nothing any more.
-            Request::Attempt(_, reply) if reply.is_closed() => return None,
-            Request::Attempt(claim, _) | Request::Release(claim, _) => &claim.key,
-            _ => return Some(request),
-        };
-        if !self.keys.insert(key.clone()) {
-            return Some(request);
-        }
-        match request {
-            Request::Attempt(claim, reply) => self.attempts.push((claim, reply)),
-            Request::Release(claim, reply) => self.releases.push((claim, reply)),
-            _ => {}
-        }
-        None
     }
 }
 

@@ -184,8 +184,11 @@ async fn a_server_at_its_defaults_refuses_in_time_and_stays_well() {
 async fn a_lock_is_handed_to_another_client_at_once() {
     let server = Server::start(&[]);
     let (one, two) = (connect(&server).await, connect(&server).await);
-    let mut taken = Vec::new();
+    let (mut taken, mut usual) = (Vec::new(), Vec::new());
     for _ in 0..41 {
+        let begin = Instant::now();
+        two.lock("free", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+        usual.push(begin.elapsed());
         let held = one.lock("hand", &LockOptions::new()).await.unwrap();
         let two = two.clone();
         let waiting = tokio::spawn(async move {
@@ -200,9 +203,11 @@ async fn a_lock_is_handed_to_another_client_at_once() {
         taken.push(waiting.await.unwrap().saturating_duration_since(free));
     }
     taken.sort_unstable();
-    let median = taken[taken.len() / 2];
-    println!("hand-over p50 {median:?}, longest {:?}", taken[taken.len() - 1]);
-    // The figure is for a machine that has nothing else to do; a look would come after half a second.
-    let bound = Duration::from_millis(if is_full() { 1 } else { 20 });
+    usual.sort_unstable();
+    let (median, usual) = (taken[taken.len() / 2], usual[usual.len() / 2]);
+    println!("hand-over p50 {median:?}; to lock and unlock a free key {usual:?}");
+    // It takes a release, a notice and a grant; a look would come after half a second. The figure is for a
+    // machine that has nothing else to do.
+    let bound = Duration::from_millis(if is_full() { 1 } else { 20 }).max(usual * 3);
     assert!(median < bound, "{median:?}");
 }

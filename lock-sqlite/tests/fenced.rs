@@ -16,6 +16,7 @@ use rusqlite::Connection;
 
 use crate::common::Directory;
 use crate::common::acquire;
+use crate::common::acquire_soon;
 use crate::common::claim;
 use crate::common::claim_for;
 use crate::common::open;
@@ -48,8 +49,7 @@ async fn a_stale_holder_is_refused_and_writes_nothing() {
     let directory = Directory::new();
     let locks = open(&directory.file()).await;
     let stale = acquire(&locks, &claim_for("a", Duration::from_millis(20))).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let holder = acquire(&locks, &claim("a")).await;
+    let holder = acquire_soon(&locks, &claim("a")).await;
     let fences = Fences::new("fences").unwrap();
     let mut connection = stock(&directory.file(), &fences);
     sell(&mut connection, &fences, stale).unwrap();
