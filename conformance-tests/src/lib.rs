@@ -43,6 +43,7 @@ pub mod history;
 mod link;
 mod process;
 mod proxy;
+mod pulse;
 mod run;
 pub mod storm;
 mod tap;

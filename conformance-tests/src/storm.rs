@@ -17,7 +17,6 @@ mod crew;
 mod judge;
 mod mischief;
 mod plan;
-mod pulse;
 mod round;
 mod tally;
 pub(crate) mod work;

@@ -31,6 +31,7 @@ use crate::cx::sleep;
 use crate::cx::sleep_until;
 use crate::failure::check;
 use crate::process::Process;
+use crate::pulse::Pulse;
 
 const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const AT_ONCE: usize = 3;
@@ -125,6 +126,7 @@ pub(super) struct Crowd {
     kills: Vec<BootInstant>,
     /// The writes of each place: of its first process, and of those that replaced it.
     places: Vec<Vec<Write>>,
+    pulse: Pulse,
 }
 
 impl Crowd {
@@ -138,6 +140,7 @@ impl Crowd {
             length,
             kills: Vec::new(),
             places: vec![Vec::new(); PROCESSES],
+            pulse: Pulse::start(),
         };
         let mut processes = Vec::new();
         for _ in 0..PROCESSES {
@@ -199,7 +202,7 @@ impl Crowd {
     }
 
     /// Checks that no process ever went for longer than `bound` without counting, the time not counted
-    /// for which a killed one may stand in the way.
+    /// for which a killed one may stand in the way, or the machine lets nobody run.
     pub(super) fn went_on(&self, bound: Duration) -> Outcome {
         for place in 0..PROCESSES {
             let gap = self.longest_gap(place);
@@ -220,10 +223,15 @@ impl Crowd {
         let mut at = from;
         let mut free = Duration::ZERO;
         for kill in &self.kills {
-            free += to.min(*kill).saturating_since(at);
+            free += self.ran(at, to.min(*kill));
             at = at.max(*kill + TTL);
         }
-        free + to.saturating_since(at)
+        free + self.ran(at, to)
+    }
+
+    /// How much of the time between two instants the machine let anybody run.
+    fn ran(&self, from: BootInstant, to: BootInstant) -> Duration {
+        to.saturating_since(from).saturating_sub(self.pulse.lost(from, to))
     }
 
     /// How much was done.

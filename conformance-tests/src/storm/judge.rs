@@ -17,9 +17,9 @@ use crate::failure::check;
 use crate::history::Done;
 use crate::history::Op;
 use crate::history::Record;
+use crate::pulse::Pulse;
 
 use super::mischief::Event;
-use super::pulse::Pulse;
 use super::round::SLACK;
 use super::tally::Tally;
 

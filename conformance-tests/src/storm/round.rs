@@ -15,6 +15,7 @@ use crate::check;
 use crate::cx::ms;
 use crate::cx::now;
 use crate::cx::sleep;
+use crate::pulse::Pulse;
 
 use super::Target;
 use super::crew::Crew;
@@ -24,7 +25,6 @@ use super::mischief::strike;
 use super::mischief::upset;
 use super::mischief::weather;
 use super::plan::Plan;
-use super::pulse::Pulse;
 use super::tally::Tally;
 use super::work::Mood;
 use super::work::Part;

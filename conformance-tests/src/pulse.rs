@@ -21,7 +21,7 @@ const USUAL: Duration = ms(2);
 
 /// A thread that does nothing but sleep, and notes how much too long.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse(Arc<Mutex<Vec<Late>>>);
+pub(crate) struct Pulse(Arc<Mutex<Vec<Late>>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Late {
@@ -31,7 +31,7 @@ struct Late {
 
 impl Pulse {
     /// Beats until it is dropped.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let late = Arc::default();
         let beats = Arc::downgrade(&late);
         thread::spawn(move || beat(&beats));
@@ -39,13 +39,13 @@ impl Pulse {
     }
 
     /// Returns for how long beats were late between two instants.
-    pub(super) fn lost(&self, from: BootInstant, until: BootInstant) -> Duration {
+    pub(crate) fn lost(&self, from: BootInstant, until: BootInstant) -> Duration {
         let within = |late: &&Late| late.due >= from && late.due < until;
         lock(&self.0).iter().filter(within).map(|late| late.by).sum()
     }
 
     /// Forgets what was before.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         lock(&self.0).clear();
     }
 }
