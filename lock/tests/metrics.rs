@@ -20,7 +20,7 @@ async fn live() -> lock::Result<()> {
     let locks = lock::connect("memory:metrics").await?;
     let patient = LockOptions::new().wait(Duration::from_millis(10));
     let holder = locks.lock("kept", &LockOptions::new()).await?;
-    locks.lock("kept", &patient).await.unwrap_err();
+    locks.lock("kept", &patient).await.expect_err("somebody else holds it");
     locks.lock("freed", &patient).await?.unlock().await?;
     let loser = locks.lock("taken", &LockOptions::new()).await?;
     locks.force_unlock("taken", Eviction::LockOnly).await?;
@@ -33,7 +33,7 @@ async fn live() -> lock::Result<()> {
 fn value(rendered: &str, metric: &str) -> f64 {
     let line = format!("{metric}{{backend=\"memory\"}} ");
     let found = rendered.lines().find_map(|text| text.strip_prefix(&line));
-    found.unwrap_or_else(|| panic!("no {line} in:\n{rendered}")).parse().unwrap()
+    found.unwrap_or_else(|| panic!("no {line} in:\n{rendered}")).parse().expect("a number")
 }
 
 #[tokio::test]
