@@ -1,6 +1,7 @@
 //! Many in one line, and many locks held at once: what that costs.
 //!
-//! Some by default; with `LOCK_TEST_FULL` a thousand in line and ten thousand held, and times are judged, too.
+//! Some by default; with `LOCK_TEST_FULL` a thousand in line and ten thousand held, and times are judged, too, if it
+//! was built for release.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
 
@@ -120,11 +121,12 @@ async fn a_release_wakes_one_of_those_who_wait() {
     println!(
         "{count} waiters: {each:.2} requests for each, handed over in {handed:?}, a write takes {write:?}"
     );
-    // A delete, and two for the one who looks: one that refreshes and one that lists. And looks, in case that a
-    // hint was lost.
-    let most = 3.1 + 12.0 * seconds / count as f64;
+    // A delete, and two for the one who looks: one that refreshes and one that lists. Watches that are taken back,
+    // and looks in case that a hint was lost, are less than a second one who looks would cost.
+    let most = 4.0 + 12.0 * seconds / count as f64;
     assert!(each <= most, "{each} requests for each in {seconds} s, instead of {most}");
-    assert!(!is_full() || handed < write * 3, "{handed:?} where a write takes {write:?}");
+    let judged = is_full() && !cfg!(debug_assertions);
+    assert!(!judged || handed < write * 3, "{handed:?} where a write takes {write:?}");
 }
 
 /// Returns how much memory this process uses, in KB.
