@@ -24,7 +24,7 @@ const TTL: Duration = ms(1500);
 /// How long an attempt may take that cannot succeed.
 const BUDGET: Duration = ms(1000);
 
-pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
+pub(crate) async fn run(story: &Story, servers: &Servers) -> Result {
     let mut fleet = servers.fleet(5)?;
     story.tell("fleet", "five servers that know nothing of each other");
     fleet.await_age(TTL);
