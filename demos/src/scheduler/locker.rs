@@ -96,7 +96,8 @@ impl Locker {
         }
         let _busy = Busy(&job.busy);
         let Some(locks) = &self.locks else { return run(body(None)).await };
-        let is_late = || lateness() >= self.options.min_hold() / 2;
+        let in_time = self.options.min_hold() / 2;
+        let is_late = || !in_time.is_zero() && lateness() >= in_time;
         if is_late() {
             return Tick::Late;
         }
