@@ -16,9 +16,6 @@ use crate::workspace::Workspace;
 /// How many random inputs a property gets in a long run; 256 is the rule.
 const MANY: &str = "20000";
 
-/// Crates whose tests run with `--full` only, and why.
-const FULL_ONLY: &[(&str, &str)] = &[("lock-zookeeper", "as its client can crash")];
-
 /// What to test.
 #[derive(Default, clap::Args)]
 pub(crate) struct Options {
@@ -71,9 +68,6 @@ fn tests(options: &Options, servers: &Servers) -> Result {
         .and_then(|mut command| binaries::build(&mut command))
         .map(|more| binaries.extend(more));
     binaries.retain(|binary| !options.without.iter().any(|name| binary.is_about(name)));
-    if !options.full {
-        binaries.retain(|binary| !FULL_ONLY.iter().any(|(name, _)| binary.is_about(name)));
-    }
     let adjust = |command: &mut Command| adjust(command, options, servers);
     let ran = binaries::run_all(&binaries, adjust);
     // After the others, because they keep every core busy.
@@ -110,9 +104,6 @@ fn summary(options: &Options, servers: &Servers) -> Result {
         eprintln!("did not run: {name}, which cannot be built");
     }
     if !options.full {
-        for (name, why) in FULL_ONLY {
-            eprintln!("did not run: the tests of {name}, {why}; --full adds them");
-        }
         eprintln!("did not run: the long tests, which --full adds");
     }
     if servers.absent.is_empty() {
