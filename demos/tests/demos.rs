@@ -6,7 +6,9 @@ use std::process::Command;
 use std::process::Output;
 
 fn demos(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_demos")).args(arguments).output().unwrap()
+    let mut program = Command::new(env!("CARGO_BIN_EXE_demos"));
+    // Each starts a Redis of its own: they run side by side, and their keys are the same.
+    program.env_remove("LOCK_TEST_REDIS_URL").args(arguments).output().unwrap()
 }
 
 /// Runs it to its end and looks for what it has to show, in that order.
