@@ -1,6 +1,6 @@
 //! Many in one line, and many locks held at once: what that costs.
 //!
-//! Some by default; with `LOCK_TEST_FULL` a thousand in line and ten thousand held, and times are judged, too.
+//! Some by default; with `LOCK_TEST_FULL` a thousand in line and ten thousand held. Requests are judged, times only told.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
 #![allow(clippy::disallowed_methods, reason = "a test lets time pass")]
@@ -94,6 +94,7 @@ async fn a_release_wakes_one_of_those_who_wait() {
     while providers[0].status("line").await.unwrap().waiting < count as u64 {
         sleep(Duration::from_millis(20)).await;
     }
+    // Who has just lined up still arms its watch: that is not to be counted.
     sleep(Duration::from_secs(1)).await;
     let txns = || {
         server.metric(
@@ -118,7 +119,6 @@ async fn a_release_wakes_one_of_those_who_wait() {
     // One that asks for its turn and one that gives back; and looks, in case that a hint was lost.
     let most = 2.1 + 8.0 * seconds / count as f64;
     assert!(each <= most, "{each} transactions for each in {seconds} s, instead of {most}");
-    assert!(!is_full() || handed < write * 3, "{handed:?} where a write takes {write:?}");
 }
 
 /// Returns how much memory this process uses, in KB.

@@ -113,6 +113,7 @@ async fn a_thousand_idle_waiters_ask_little_and_keep_nothing_from_vacuum() {
             waiter.lock(&format!("many:{n}"), &wait).await.unwrap().unlock().await.unwrap();
         });
     }
+    // Looks are more frequent in a wait's first seconds.
     tokio::time::sleep(secs(4)).await;
     let before = server.log().len();
     tokio::time::sleep(secs(3)).await;
@@ -206,8 +207,8 @@ async fn a_lock_is_handed_to_another_client_at_once() {
     usual.sort_unstable();
     let (median, usual) = (taken[taken.len() / 2], usual[usual.len() / 2]);
     println!("hand-over p50 {median:?}; to lock and unlock a free key {usual:?}");
-    // It takes a release, a notice and a grant; a look would come after half a second. The figure is for a
-    // machine that has nothing else to do.
-    let bound = Duration::from_millis(if is_full() { 1 } else { 20 }).max(usual * 3);
+    // It takes a release, a notice and a grant; a look would come after half a second. How quick it is, is for
+    // the benchmark.
+    let bound = Duration::from_millis(20).max(usual * 3);
     assert!(median < bound, "{median:?}");
 }

@@ -1,7 +1,6 @@
 //! Many in one line, and many locks held at once: what that costs.
 //!
-//! Some by default; with `LOCK_TEST_FULL` a thousand in line and ten thousand held, and times are judged, too, if it
-//! was built for release.
+//! Some by default; with `LOCK_TEST_FULL` a thousand in line and ten thousand held. Requests are judged, times only told.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
 
@@ -104,6 +103,7 @@ async fn a_release_wakes_one_of_those_who_wait() {
     while providers[0].status("line").await.unwrap().waiting < count as u64 {
         sleep(Duration::from_millis(20)).await;
     }
+    // Who has just lined up still arms its watch: that is not to be counted.
     sleep(Duration::from_secs(1)).await;
     let requests = || server.figure("zk_packets_received");
     let (before, begun) = (requests(), Instant::now());
@@ -125,8 +125,6 @@ async fn a_release_wakes_one_of_those_who_wait() {
     // and looks in case that a hint was lost, are less than a second one who looks would cost.
     let most = 4.0 + 12.0 * seconds / count as f64;
     assert!(each <= most, "{each} requests for each in {seconds} s, instead of {most}");
-    let judged = is_full() && !cfg!(debug_assertions);
-    assert!(!judged || handed < write * 3, "{handed:?} where a write takes {write:?}");
 }
 
 /// Returns how much memory this process uses, in KB.
