@@ -1,7 +1,6 @@
 //! A store of one lane, and what its server says of itself.
 
 use std::future::Future;
-use std::io;
 use std::ops::Sub;
 use std::path::Path;
 use std::path::PathBuf;
@@ -14,12 +13,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio::time::sleep;
+use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::failure::Outcome;
 
 /// How long a server may take to start on a machine that is very busy.
 const START: Duration = Duration::from_secs(30);
+
+/// How long it may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A store, or a part of one, that nobody else uses. Dropping it ends the server that was started for it.
 pub(crate) struct Store {
@@ -93,9 +96,11 @@ impl Server {
     {
         let end = Instant::now() + START;
         loop {
-            let why = match connect().await {
-                Ok(done) => return Ok(done),
-                Err(why) => why,
+            // What listens may be no server of ours, and never answer.
+            let why = match timeout(ANSWER, connect()).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(why)) => why,
+                Err(why) => why.into(),
             };
             if let Some(status) = self.0.try_wait()? {
                 let said = std::fs::read_to_string(log(folder)).unwrap_or_default();
@@ -120,9 +125,4 @@ impl Drop for Server {
 
 fn log(folder: &Path) -> PathBuf {
     folder.join("log")
-}
-
-/// Finds a port that nobody uses.
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -21,6 +21,7 @@ use conformance_tests::Outcome;
 use conformance_tests::Proxy;
 use conformance_tests::Weather;
 use conformance_tests::async_trait;
+use conformance_tests::free_port;
 use conformance_tests::storm::Forgot;
 use conformance_tests::storm::Line;
 use conformance_tests::storm::SECONDS;
@@ -38,7 +39,6 @@ use lock_etcd::DRIVER;
 use tokio::task::block_in_place;
 
 use crate::servers::Cluster;
-use crate::servers::free_port;
 
 /// Tells a process where the servers are.
 const URL: &str = "LOCK_STORM_ETCD_URL";

@@ -20,6 +20,7 @@ use conformance_tests::Outcome;
 use conformance_tests::Proxy;
 use conformance_tests::Weather;
 use conformance_tests::async_trait;
+use conformance_tests::free_port;
 use conformance_tests::storm::Forgot;
 use conformance_tests::storm::Line;
 use conformance_tests::storm::SECONDS;
@@ -39,7 +40,6 @@ use zookeeper_client::Client;
 use crate::servers::Ensemble;
 use crate::servers::SHORT;
 use crate::servers::Server;
-use crate::servers::free_port;
 
 /// Tells a process where the servers are.
 const URL: &str = "LOCK_STORM_ZOOKEEPER_URL";

@@ -7,8 +7,9 @@
 mod servers;
 mod words;
 
-use std::net::TcpListener;
 use std::process::Command;
+
+use conformance_tests::free_port;
 
 use crate::servers::Server;
 
@@ -28,7 +29,7 @@ async fn a_server_is_refused_in_the_manual_s_words() {
         assert!(etcdctl.args(arguments).status().unwrap().success(), "{arguments:?}");
     }
     let port = |name: &str| match name {
-        "none" => TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+        "none" => free_port(),
         "any" => server.port,
         "with users" => guarded.port,
         _ => panic!("the test does not know {name}"),

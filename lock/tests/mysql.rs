@@ -7,9 +7,9 @@
 mod servers;
 mod words;
 
-use std::net::TcpListener;
 use std::time::Duration;
 
+use conformance_tests::free_port;
 use lock::Config;
 use lock::LockOptions;
 use lock::TryLock;
@@ -31,7 +31,7 @@ async fn a_server_is_refused_in_the_manual_s_words() {
     let logging = Server::start(&["--log-bin=log", "--binlog-format=STATEMENT"]);
     let read_only = Server::start(&["--read-only=1"]);
     let port = |name: &str| match name {
-        "none" => TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+        "none" => free_port(),
         "any" => server.port,
         "that logs statements" => logging.port,
         "that is read-only" => read_only.port,

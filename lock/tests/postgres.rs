@@ -7,7 +7,7 @@
 mod servers;
 mod words;
 
-use std::net::TcpListener;
+use conformance_tests::free_port;
 
 use crate::servers::Pooler;
 use crate::servers::Server;
@@ -33,8 +33,4 @@ async fn a_server_is_refused_in_the_manual_s_words() {
 
 fn port_of(url: &str) -> u16 {
     lock::ConnectUrl::parse(url).unwrap().hosts()[0].port.unwrap()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -7,7 +7,7 @@
 mod servers;
 mod words;
 
-use std::net::TcpListener;
+use conformance_tests::free_port;
 
 use crate::servers::Server;
 
@@ -15,7 +15,7 @@ use crate::servers::Server;
 async fn a_server_is_refused_in_the_manual_s_words() {
     let server = Server::start();
     let port = |name: &str| match name {
-        "none" => TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port(),
+        "none" => free_port(),
         "any" => server.port,
         _ => panic!("the test does not know {name}"),
     };

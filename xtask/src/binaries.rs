@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use crate::Failure;
 use crate::Result;
 use crate::all;
 use crate::process::run;
-use crate::process::run_quietly;
+use crate::process::run_within;
 
 /// How many run at a time. More would disturb the cases that measure time.
 const LANES: usize = 1;
@@ -53,13 +54,18 @@ fn binary(message: &str) -> Option<Binary> {
     Some(Binary { name: source.display().to_string(), program, folder })
 }
 
-/// Runs all to their end, also after one has failed; the output of each is shown whole.
-pub(crate) fn run_all(binaries: &[Binary], adjust: impl Fn(&mut Command) + Sync) -> Result {
+/// Runs all to their end, also after one has failed; the output of each is shown whole. One that takes longer than
+/// `limit` is stopped and has failed.
+pub(crate) fn run_all(
+    binaries: &[Binary],
+    limit: Duration,
+    adjust: impl Fn(&mut Command) + Sync,
+) -> Result {
     let (queue, outcomes) = (Mutex::new(binaries.iter()), Mutex::new(Vec::new()));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let lane = || {
         while let Some(binary) = next() {
-            let outcome = binary.run(&adjust);
+            let outcome = binary.run(limit, &adjust);
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         }
     };
@@ -68,10 +74,10 @@ pub(crate) fn run_all(binaries: &[Binary], adjust: impl Fn(&mut Command) + Sync)
 }
 
 /// Runs a program of tests, shows its output once it has ended, and fails with the tests that failed.
-pub(crate) fn run_shown(name: &str, command: &mut Command) -> Result {
+pub(crate) fn run_shown(name: &str, limit: Duration, command: &mut Command) -> Result {
     let mut file = tempfile::tempfile()?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?);
-    let outcome = run_quietly(command);
+    let outcome = run_within(limit, command);
     file.rewind()?;
     let mut output = Vec::new();
     file.read_to_end(&mut output)?;
@@ -87,10 +93,19 @@ fn named(name: &str, output: &str, failure: Failure) -> Failure {
     let tests = lists.flat_map(|list| list.lines().map_while(|line| line.strip_prefix("    ")));
     let tests: Vec<String> = tests.map(|test| format!("test failed: {name}: {test}")).collect();
     if tests.is_empty() {
-        Failure(format!("{name}: {failure}"))
+        let hung: String = hanging(output).map(|test| format!("; {test} has not ended")).collect();
+        Failure(format!("{name}: {failure}{hung}"))
     } else {
         Failure(tests.join("\n  "))
     }
+}
+
+/// The tests that were told to be slow and did not end.
+fn hanging(output: &str) -> impl Iterator<Item = &str> {
+    let slow = output.lines().filter_map(|line| {
+        line.strip_prefix("test ")?.strip_suffix(" has been running for over 60 seconds")
+    });
+    slow.filter(|test| !output.contains(&format!("test {test} ... ")))
 }
 
 impl Binary {
@@ -99,11 +114,11 @@ impl Binary {
         self.name.contains("/tests/") && self.name.contains(server)
     }
 
-    fn run(&self, adjust: impl Fn(&mut Command)) -> Result {
+    fn run(&self, limit: Duration, adjust: impl Fn(&mut Command)) -> Result {
         let mut command = Command::new(&self.program);
         adjust(&mut command);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
-        run_shown(&self.name, &mut command)
+        run_shown(&self.name, limit, &mut command)
     }
 }
 
@@ -136,7 +151,7 @@ mod tests {
         let programs = ["/bin/false", "/bin/false", "/usr/bin/touch"];
         let binaries = programs.map(|program| binary(&message(true, program)).unwrap());
         let adjust = |command: &mut Command| _ = command.arg(&mark);
-        let failure = run_all(&binaries, adjust).unwrap_err();
+        let failure = run_all(&binaries, Duration::MAX, adjust).unwrap_err();
         assert_eq!(failure.to_string().matches("failed: exit status: 1").count(), 2, "{failure}");
         assert!(mark.exists());
     }
@@ -164,5 +179,13 @@ mod tests {
         );
         let aborted = named("lock/src/lib.rs", "running 2 tests\n", Failure("it failed".into()));
         assert_eq!(aborted.to_string(), "lock/src/lib.rs: it failed");
+    }
+
+    #[test]
+    fn a_test_that_hangs_is_named_with_its_program() {
+        let output = "test a has been running for over 60 seconds\n\
+                      test b has been running for over 60 seconds\ntest a ... ok\n";
+        let failure = named("lock/src/lib.rs", output, Failure("it was stopped".into()));
+        assert_eq!(failure.to_string(), "lock/src/lib.rs: it was stopped; b has not ended");
     }
 }

@@ -8,6 +8,9 @@ mod binaries;
 mod ci;
 mod need;
 mod package;
+#[path = "../../conformance-tests/src/port.rs"]
+#[expect(unreachable_pub, reason = "the suite shows it to all")]
+mod port;
 mod process;
 mod server;
 mod signal;

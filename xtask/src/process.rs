@@ -35,22 +35,32 @@ pub(crate) fn run(command: &mut Command) -> Result {
 
 /// Runs a program; fails if it does.
 pub(crate) fn run_quietly(command: &mut Command) -> Result {
+    run_within(Duration::MAX, command)
+}
+
+/// Runs a program; fails if it does, or if it has to be stopped because it takes longer than `limit`.
+pub(crate) fn run_within(limit: Duration, command: &mut Command) -> Result {
     let shown = shown(command);
     let mut child =
         command.spawn().map_err(|error| Failure(format!("cannot start {shown}: {error}")))?;
-    let status = wait(&mut child)?;
+    let status = wait(&mut child, limit)?;
     signal::check()?;
+    let Some(status) = status else {
+        return Err(Failure(format!("{shown} was stopped: it took more than {limit:?}")));
+    };
     if status.success() { Ok(()) } else { Err(Failure(format!("{shown} failed: {status}"))) }
 }
 
-/// Waits for the end; a signal to us ends the child first.
-fn wait(child: &mut Child) -> Result<ExitStatus> {
+/// Waits for the end; a signal to us ends the child first, and so does `limit`: then there is no status.
+fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok(Some(status));
         }
-        if signal::has_come() {
-            return Ok(stop(child, Signal::TERM)?);
+        if signal::has_come() || start.elapsed() > limit {
+            stop(child, Signal::TERM)?;
+            return Ok(None);
         }
         sleep(LOOK);
     }
@@ -128,6 +138,13 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let status = stop(&mut child, Signal::INT).unwrap();
         assert_eq!(status.signal(), Some(signal_hook::consts::SIGINT));
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_stopped() {
+        let limit = Duration::from_millis(100);
+        let failure = run_within(limit, Command::new("sleep").arg("60")).unwrap_err();
+        assert_eq!(failure.to_string(), "sleep 60 was stopped: it took more than 100ms");
     }
 
     #[test]

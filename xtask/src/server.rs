@@ -7,8 +7,6 @@ pub(crate) mod zookeeper;
 
 use std::fs::File;
 use std::fs::Permissions;
-use std::net::Ipv4Addr;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -151,11 +149,6 @@ fn tethered(program: &Path, user: Option<&str>) -> Command {
     }
     command.arg("--").arg(program);
     command
-}
-
-/// Finds a port that nobody uses.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// Adds the end of a server's output to why it failed.

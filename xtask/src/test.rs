@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the servers, the tests, and what did not run.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::Failure;
 use crate::Result;
@@ -15,6 +16,12 @@ use crate::workspace::Workspace;
 
 /// How many random inputs a property gets in a long run; 256 is the rule.
 const MANY: &str = "20000";
+
+/// How long one program of tests may take: the longest takes a minute on a quiet machine.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// The same with the long tests.
+const LONG: Duration = Duration::from_mins(90);
 
 /// What to test.
 #[derive(Default, clap::Args)]
@@ -68,13 +75,14 @@ fn tests(options: &Options, servers: &Servers) -> Result {
         .and_then(|mut command| binaries::build(&mut command))
         .map(|more| binaries.extend(more));
     binaries.retain(|binary| !options.without.iter().any(|name| binary.is_about(name)));
+    let limit = if options.full { LONG } else { LIMIT };
     let adjust = |command: &mut Command| adjust(command, options, servers);
-    let ran = binaries::run_all(&binaries, adjust);
+    let ran = binaries::run_all(&binaries, limit, adjust);
     // After the others, because they keep every core busy.
     let mut examples = cargo_test();
     examples.args(["--doc", "--no-fail-fast"]);
     adjust(&mut examples);
-    all([third_party, ran, binaries::run_shown("documentation", &mut examples)])
+    all([third_party, ran, binaries::run_shown("documentation", limit, &mut examples)])
 }
 
 /// Tells a test program what to run, and where its servers are.

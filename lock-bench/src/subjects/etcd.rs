@@ -7,6 +7,7 @@ mod probe;
 use std::path::Path;
 use std::path::PathBuf;
 
+use conformance_tests::free_port;
 use etcd_client::Client;
 use tokio::time::sleep;
 
@@ -17,7 +18,6 @@ use crate::failure::Outcome;
 use crate::order::Post;
 use crate::store::Server;
 use crate::store::Store;
-use crate::store::free_port;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
@@ -53,7 +53,7 @@ pub(crate) const SUBJECT: Subject = Subject {
 
 /// A server for one lane: what hangs in one does not reach the others.
 async fn start(folder: PathBuf) -> Outcome<Store> {
-    let (clients, peers) = (free_port()?, free_port()?);
+    let (clients, peers) = (free_port(), free_port());
     let [client_url, peer_url] = [clients, peers].map(|port| format!("http://127.0.0.1:{port}"));
     let data = folder.join("data").display().to_string();
     let cluster = format!("only={peer_url}");

@@ -7,6 +7,7 @@ mod probe;
 use std::path::Path;
 use std::path::PathBuf;
 
+use conformance_tests::free_port;
 use sqlx::ConnectOptions as _;
 use sqlx::MySqlConnection;
 use sqlx::MySqlPool;
@@ -20,7 +21,6 @@ use super::told_version;
 use crate::failure::Outcome;
 use crate::store::Server;
 use crate::store::Store;
-use crate::store::free_port;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
@@ -70,7 +70,7 @@ async fn start(folder: PathBuf) -> Outcome<Store> {
     }
     let install = ["--no-defaults", "--auth-root-authentication-method=normal", &data, &temporary];
     run_to_end("mariadb-install-db", &[&install[..], &user].concat())?;
-    let port = free_port()?.to_string();
+    let port = free_port().to_string();
     let (port_option, socket) = (format!("--port={port}"), option("socket", &folder.join("sock")));
     let pid = option("pid-file", &folder.join("pid"));
     let own = ["--no-defaults", "--bind-address=127.0.0.1", &data, &temporary, &socket, &pid];

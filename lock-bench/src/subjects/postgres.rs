@@ -7,6 +7,7 @@ mod probe;
 use std::path::Path;
 use std::path::PathBuf;
 
+use conformance_tests::free_port;
 use sqlx::ConnectOptions as _;
 use sqlx::PgConnection;
 use sqlx::PgPool;
@@ -20,7 +21,6 @@ use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::store::Server;
 use crate::store::Store;
-use crate::store::free_port;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
@@ -86,7 +86,7 @@ async fn start(folder: PathBuf) -> Outcome<Store> {
     let initdb = program("initdb")?.display().to_string();
     let options = ["--auth=trust", "--username=postgres", "--no-sync", "--pgdata", &data];
     run_to_end("setpriv", &[user, &[initdb.as_str()], &options].concat())?;
-    let port = free_port()?.to_string();
+    let port = free_port().to_string();
     let postgres = program("postgres")?.display().to_string();
     let options = ["-D", &data, "-h", "127.0.0.1", "-p", &port, "-c", "unix_socket_directories="];
     let sizes = ["-c", "max_locks_per_transaction=256", "-c", "max_connections=400"];

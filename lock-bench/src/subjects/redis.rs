@@ -7,6 +7,7 @@ mod probe;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use conformance_tests::free_port;
 use redis::AsyncConnectionConfig;
 use redis::Client;
 use redis::IntoConnectionInfo as _;
@@ -20,7 +21,6 @@ use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::store::Server;
 use crate::store::Store;
-use crate::store::free_port;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
@@ -72,7 +72,7 @@ pub(crate) const SUBJECT: Subject = Subject {
 
 /// A server for one lane, which saves nothing.
 async fn start(folder: PathBuf) -> Outcome<Store> {
-    let port = free_port()?.to_string();
+    let port = free_port().to_string();
     let arguments = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
     let mut server = Server::start("redis-server", &arguments, &folder)?;
     let url = format!("redis://127.0.0.1:{port}");

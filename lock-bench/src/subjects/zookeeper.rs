@@ -7,6 +7,7 @@ mod probe;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use conformance_tests::free_port;
 use zookeeper_client::Client;
 
 use super::pause;
@@ -15,7 +16,6 @@ use crate::failure::Outcome;
 use crate::order::Post;
 use crate::store::Server;
 use crate::store::Store;
-use crate::store::free_port;
 use crate::subject::Rival;
 use crate::subject::Subject;
 use crate::subject::open;
@@ -55,7 +55,7 @@ const CLASSES: &str = "/etc/zookeeper/conf_example:/usr/share/java/zookeeper.jar
 
 /// A server for one lane.
 async fn start(folder: PathBuf) -> Outcome<Store> {
-    let port = free_port()?;
+    let port = free_port();
     let settings = format!(
         "tickTime=1000\nmaxSessionTimeout=60000\nclientPort={port}\nclientPortAddress=127.0.0.1\n\
          dataDir={}\nmaxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n",

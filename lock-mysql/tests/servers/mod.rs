@@ -18,6 +18,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
 
+use conformance_tests::free_port;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
 use lock_core::EngineOptions;
@@ -186,10 +187,6 @@ fn as_its_user<'a>(command: &'a mut Command, folder: &Path) -> &'a mut Command {
         command.arg("--user=mysql");
     }
     command
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits for what has to come.

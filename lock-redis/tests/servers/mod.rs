@@ -6,7 +6,6 @@
 use std::fs;
 use std::io::Read as _;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
@@ -307,13 +306,8 @@ fn ask(port: u16, command: &str) -> std::io::Result<String> {
 
 /// A cluster's bus listens 10,000 above.
 pub(crate) fn free_port() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let bus = port.checked_add(10_000);
-        if bus.is_some_and(|bus| TcpListener::bind(("127.0.0.1", bus)).is_ok()) {
-            return port;
-        }
-    }
+    let free = || Some(conformance_tests::free_port());
+    std::iter::from_fn(free).find(|port| conformance_tests::is_free(port + 10_000)).unwrap()
 }
 
 /// Waits for what has to come.

@@ -6,7 +6,6 @@
 use std::fs;
 use std::io::Read as _;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Child;
@@ -16,6 +15,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
 
+use conformance_tests::free_port;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
@@ -208,10 +208,6 @@ fn java(options: &[String], folder: &Path) -> Child {
         .stderr(log)
         .spawn()
         .unwrap_or_else(|failure| panic!("java cannot be started: {failure}"))
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits for what has to come.

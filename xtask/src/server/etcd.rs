@@ -9,16 +9,16 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Running;
-use super::free_port;
 use super::spawn;
 use super::tethered;
 use super::with_log;
 use crate::Result;
+use crate::port::free_port;
 use crate::process::await_ready;
 
 /// Serves an empty store.
 pub(crate) fn start(etcd: &Path, folder: &Path) -> Result<Running> {
-    let (clients, peers) = (free_port()?, free_port()?);
+    let (clients, peers) = (free_port(), free_port());
     let [client_url, peer_url] = [clients, peers].map(|port| format!("http://127.0.0.1:{port}"));
     let mut server = tethered(etcd, None);
     server.args(["--name", "only", "--data-dir"]).arg(folder.join("data"));

@@ -8,12 +8,12 @@ use std::process::Stdio;
 use rustix::process::Signal;
 
 use super::Running;
-use super::free_port;
 use super::spawn;
 use super::tethered;
 use super::with_log;
 use crate::Failure;
 use crate::Result;
+use crate::port::free_port;
 use crate::process::await_ready;
 use crate::process::is_root;
 
@@ -40,7 +40,7 @@ pub(crate) fn start(initdb: &Path, folder: &Path) -> Result<Running> {
     let data = folder.join("data");
     let options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync"];
     checked(tethered(&initdb, user).args(options).arg("--pgdata").arg(&data))?;
-    let port = free_port()?.to_string();
+    let port = free_port().to_string();
     let mut server = tethered(&initdb.with_file_name("postgres"), user);
     server.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port]);
     server.args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=500"]);

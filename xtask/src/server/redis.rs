@@ -10,16 +10,16 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Running;
-use super::free_port;
 use super::spawn;
 use super::tethered;
 use super::with_log;
 use crate::Result;
+use crate::port::free_port;
 use crate::process::await_ready;
 
 /// Serves an empty store.
 pub(crate) fn start(redis: &Path, folder: &Path) -> Result<Running> {
-    let port = free_port()?;
+    let port = free_port();
     let mut server = tethered(redis, None);
     server.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"]).arg(folder);
     server.args(["--save", "", "--appendonly", "no"]);

@@ -9,11 +9,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::Running;
-use super::free_port;
 use super::spawn;
 use super::tethered;
 use super::with_log;
 use crate::Result;
+use crate::port::free_port;
 use crate::process::await_ready;
 
 /// Where Debian keeps how it logs, and the library that it is.
@@ -24,7 +24,7 @@ const TICK: &str = "100";
 
 /// Serves an empty store; `java` is the program.
 pub(crate) fn start(java: &Path, folder: &Path) -> Result<Running> {
-    let port = free_port()?;
+    let port = free_port();
     std::fs::write(folder.join("zoo.cfg"), settings(port, &folder.join("data")))?;
     let mut server = tethered(java, None);
     // Small and quick to start; what is written need not survive the machine.
