@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a server that does not start must end the test")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
