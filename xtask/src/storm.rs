@@ -1,5 +1,8 @@
 //! `cargo xtask storm`: random faults for as long as you like.
 
+use std::process::Command;
+
+use crate::Failure;
 use crate::Result;
 use crate::process::cargo;
 use crate::process::run;
@@ -22,14 +25,48 @@ pub(crate) struct Options {
 
 /// Runs the storms of one backend.
 pub(crate) fn storm(options: &Options) -> Result {
-    let package = format!("lock-{}", options.backend);
-    let mut command = cargo(&["test", "--package", &package, "--test", "storm", "--"]);
+    let mut command = storms(options);
     if let Some(setup) = &options.setup {
+        check_setup(options, setup)?;
         command.args(["--exact", &format!("storm::{setup}")]);
     }
-    command.env("LOCK_STORM_SECONDS", (options.minutes * 60).to_string());
     if let Some(seed) = options.seed {
         command.env("LOCK_STORM_SEED", seed.to_string());
     }
     run(&mut command)
+}
+
+fn storms(options: &Options) -> Command {
+    let package = format!("lock-{}", options.backend);
+    let mut command = cargo(&["test", "--package", &package, "--test", "storm", "--"]);
+    command.env("LOCK_STORM_SECONDS", (options.minutes * 60).to_string());
+    command
+}
+
+/// Fails if there is no such setup: a run of no test at all would succeed.
+fn check_setup(options: &Options, setup: &str) -> Result {
+    let output = storms(options).arg("--list").output()?;
+    let list = String::from_utf8_lossy(&output.stdout);
+    let setups: Vec<&str> = setups(&list).collect();
+    // Without a list the run itself will tell what is wrong.
+    if !output.status.success() || setups.contains(&setup) {
+        return Ok(());
+    }
+    Err(Failure(format!("--setup {setup}: there is only {}", setups.join(", "))))
+}
+
+/// Reads the list of a test program.
+fn setups(list: &str) -> impl Iterator<Item = &str> {
+    list.lines().filter_map(|line| line.strip_prefix("storm::")?.strip_suffix(": test"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setups_are_read_from_the_list_of_tests() {
+        let list = "storm::redis: test\nstorm::redis-cluster: test\n\n2 tests\n";
+        assert_eq!(setups(list).collect::<Vec<_>>(), ["redis", "redis-cluster"]);
+    }
 }
