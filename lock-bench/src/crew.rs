@@ -38,7 +38,7 @@ use crate::store::Store;
 use crate::subject::Subject;
 use crate::tally::Tally;
 
-/// How long a worker may take besides the time that its order lasts, on a machine that is very busy.
+/// How long a worker may take besides the time that its order lasts, or a server, on a machine that is very busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The workers of one lane, with a store of their own. Dropping them ends the processes.
@@ -67,7 +67,7 @@ impl Crew {
         stores: &std::path::Path,
     ) -> Outcome<Option<Self>> {
         let folder = tempfile::Builder::new().prefix(subject.name).tempdir_in(stores)?;
-        let store = (subject.store)(folder.path().to_owned()).await?;
+        let store = timeout(PATIENCE, (subject.store)(folder.path().to_owned())).await??;
         let processes = if subject.has_processes { setup.seats } else { 1 };
         let post = Post {
             subject: subject.name.to_owned(),
@@ -78,7 +78,7 @@ impl Crew {
             gauge: setup.gauge,
         };
         let probe = match subject.probe {
-            Some(open) => Some(open(store.url.clone()).await?),
+            Some(open) => Some(timeout(PATIENCE, open(store.url.clone())).await??),
             None => None,
         };
         let (seats, started) = (Vec::new(), Vec::new());
@@ -174,14 +174,14 @@ impl Crew {
     pub(crate) async fn ping(&self) -> Outcome<Option<Duration>> {
         let Some(probe) = &self.probe else { return Ok(None) };
         let sent = Instant::now();
-        probe.ping().await?;
+        timeout(PATIENCE, probe.ping()).await??;
         Ok(Some(sent.elapsed()))
     }
 
     /// What the store's server has carried out so far, if there is one that tells.
     pub(crate) async fn load(&self) -> Outcome<Option<Load>> {
         match &self.probe {
-            Some(probe) => probe.load().await.map(Some),
+            Some(probe) => timeout(PATIENCE, probe.load()).await?.map(Some),
             None => Ok(None),
         }
     }
