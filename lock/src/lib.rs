@@ -101,5 +101,5 @@ pub mod zookeeper {
 
 /// The README's code compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

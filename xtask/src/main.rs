@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask test`, `bench`, `storm`, `servers`, `install` and `ci`.
+//! The project's own commands: `cargo xtask test`, `bench`, `storm`, `servers`, `install`, `api` and `ci`.
 //!
 //! They need no tool that a machine with Rust does not have; what the tests need besides, `--install`
 //! gets from Debian or Ubuntu.
 
+mod api;
 mod bench;
 mod binaries;
 mod ci;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// Install what the tests need (Debian or Ubuntu, as root or by sudo)
     Install,
+    /// Compare the public API of each crate with what is written down in xtask/api
+    Api(api::Options),
     /// Run every check: formats, lints, documentation, each feature alone, licences, all tests
     Ci(ci::Options),
 }
@@ -78,6 +81,9 @@ fn all(outcomes: impl IntoIterator<Item = Result>) -> Result {
 }
 
 fn main() -> ExitCode {
+    if let Some(done) = api::as_rustdoc() {
+        return done;
+    }
     let arguments = Arguments::parse();
     let done = signal::catch().and_then(|()| match arguments.command {
         Command::Test(options) => test::test(&options),
@@ -85,6 +91,7 @@ fn main() -> ExitCode {
         Command::Storm(options) => storm::storm(&options),
         Command::Servers { install } => server::serve(install),
         Command::Install => package::install(&[]),
+        Command::Api(options) => api::api(&options),
         Command::Ci(options) => ci::ci(&options),
     });
     match done {
