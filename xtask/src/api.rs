@@ -138,7 +138,9 @@ fn difference(name: &str, before: &str, now: &str) -> String {
     }
     text.push_str(match gone.is_empty() {
         true => "\n  nobody's code breaks by that",
-        false => "\n  what is gone breaks the code of others: the next version is 0.(n+1), or (n+1).0",
+        false => {
+            "\n  what is gone breaks the code of others: the next version is 0.(n+1), or (n+1).0"
+        }
     });
     text + "; if it is meant, run cargo xtask api --update and commit what it writes"
 }

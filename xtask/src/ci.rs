@@ -53,7 +53,7 @@ pub(crate) fn ci(options: &Options) -> Result {
     if let Some(format) = unread {
         steps.skipped.push(format!("public API: {}", api::why_not(format)));
     }
-    steps.run("each feature alone", || each_feature_alone(&workspace));
+    steps.run("features: none, each alone, the default ones", || features(&workspace));
     steps.run("interleavings of threads", || interleavings(&workspace));
     if has_deny() {
         steps.run("licences and advisories", || run(&mut cargo(&["deny", "check"])));
@@ -159,11 +159,15 @@ impl Steps {
     }
 }
 
-fn each_feature_alone(workspace: &Workspace) -> Result {
+/// All features together are what the lints see.
+fn features(workspace: &Workspace) -> Result {
     let none = ["check", "--package", "lock", "--no-default-features"];
     let mut outcomes = vec![run(&mut cargo(&none))];
     for feature in workspace.features()? {
         outcomes.push(run(cargo(&none).args(["--features", &feature])));
+    }
+    for package in ["lock", "lockctl"] {
+        outcomes.push(run(&mut cargo(&["check", "--package", package])));
     }
     all(outcomes)
 }

@@ -7,6 +7,8 @@ mod api;
 mod bench;
 mod binaries;
 mod ci;
+#[cfg(test)]
+mod documents;
 mod need;
 mod package;
 #[path = "../../conformance-tests/src/port.rs"]
@@ -51,7 +53,7 @@ enum Command {
     Install,
     /// Compare the public API of each crate with what is written down in xtask/api
     Api(api::Options),
-    /// Run every check: formats, lints, documentation, each feature alone, licences, all tests
+    /// Run every check: formats, lints, documentation, packages, public APIs, features, licences, all tests
     Ci(ci::Options),
 }
 

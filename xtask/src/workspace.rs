@@ -73,9 +73,8 @@ impl Workspace {
     pub(crate) fn libraries(&self) -> Vec<String> {
         let missing: Vec<_> = not_to_be_built().collect();
         let is_library = |target: &Value| target["kind"][0] == "lib";
-        let has_library = |package: &&Value| {
-            package["targets"].as_array().into_iter().flatten().any(is_library)
-        };
+        let has_library =
+            |package: &&Value| package["targets"].as_array().into_iter().flatten().any(is_library);
         let names = self.published().filter(has_library).filter_map(|it| it["name"].as_str());
         names.filter(|name| !missing.contains(name)).map(str::to_owned).collect()
     }
