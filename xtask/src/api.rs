@@ -118,6 +118,7 @@ fn is_shown(item: &str) -> bool {
 
 fn judge(name: &str, path: &Path, now: &str, update: bool) -> Result {
     if update {
+        std::fs::create_dir_all(path.parent().unwrap_or(path))?;
         return Ok(std::fs::write(path, now)?);
     }
     let before = std::fs::read_to_string(path).unwrap_or_default();
