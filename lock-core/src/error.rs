@@ -200,15 +200,23 @@ impl fmt::Debug for Shortened<'_> {
     }
 }
 
+/// The line for people, then what code sees, then what caused it: a `main` that returns an error prints this.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("message", &self.to_string())
-            .field("retryable", &self.0.retryable)
-            .field("ambiguous", &self.is_ambiguous())
-            .field("source", &self.0.source)
-            .finish()
+        write!(f, "{self} ({:?}", self.0.kind)?;
+        if self.0.retryable {
+            f.write_str(", retryable")?;
+        }
+        if self.is_ambiguous() {
+            f.write_str(", ambiguous")?;
+        }
+        f.write_str(")")?;
+        let mut cause = StdError::source(self);
+        while let Some(error) = cause {
+            write!(f, "\n  caused by: {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
@@ -231,6 +239,18 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "try_lock \"job\" on memory: another owner has the lock; held by ann@a:1 and 1 more"
+        );
+    }
+
+    #[test]
+    fn a_program_that_ends_with_it_shows_the_line_for_people_first() {
+        let cause = std::io::Error::other("connection refused");
+        let error = Error::new(ErrorKind::Unavailable, "nobody listens there")
+            .with_source(cause)
+            .in_context("connect", "redis", None);
+        assert_eq!(
+            format!("{error:?}"),
+            "connect on redis: nobody listens there (Unavailable, retryable)\n  caused by: connection refused"
         );
     }
 

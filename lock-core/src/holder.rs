@@ -84,7 +84,13 @@ impl fmt::Display for Holder {
             write!(f, ", fence {fence}")?;
         }
         if let Some(left) = self.expires_in {
-            write!(f, ", for {:.1} s unless renewed", left.as_secs_f64())?;
+            let seconds = left.as_secs();
+            match seconds {
+                0..60 => write!(f, ", for {:.1} s", left.as_secs_f64())?,
+                60..3600 => write!(f, ", for {} min {} s", seconds / 60, seconds % 60)?,
+                _ => write!(f, ", for {} h {} min", seconds / 3600, seconds / 60 % 60)?,
+            }
+            f.write_str(" unless renewed")?;
         }
         if let Some(key) = &self.other_key {
             write!(f, ", on key {key:?} with the same hash")?;

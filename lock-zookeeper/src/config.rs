@@ -159,7 +159,10 @@ fn sasl(connector: Connector, user: &str, password: &str) -> Result<Connector> {
 
 #[cfg(not(feature = "sasl"))]
 fn sasl(_: Connector, _: &str, _: &str) -> Result<Connector> {
-    Err(config("auth=sasl needs the feature sasl of lock-zookeeper".into()))
+    Err(config(
+        "auth=sasl needs the feature sasl of lock-zookeeper, which is zookeeper-sasl of lock"
+            .into(),
+    ))
 }
 
 fn encrypted(url: &ConnectUrl, connector: Connector) -> Result<Connector> {
@@ -198,7 +201,9 @@ fn tls(
 
 #[cfg(not(feature = "tls"))]
 fn tls(_: Connector, _: Option<String>, _: Option<String>, _: Option<String>) -> Result<Connector> {
-    Err(config("tls=true needs the feature tls of lock-zookeeper".into()))
+    Err(config(
+        "tls=true needs the feature tls of lock-zookeeper, which is zookeeper-tls of lock".into(),
+    ))
 }
 
 fn read(key: &str, path: &str) -> Result<String> {

@@ -1,6 +1,7 @@
 //! Contends for a lock and serves what it measures to Prometheus: `cargo run -p lock --example prometheus`.
 //!
-//! Over `LOCK_URL`, or memory, until ctrl-c. Start several to see how they share a store.
+//! Over `LOCK_URL`, or memory, until ctrl-c, on port 9898 or the one that is its argument. Start several to see how
+//! they share a store.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -34,7 +35,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::spawn(work(locks.clone(), worker));
     }
 
-    let listener = TcpListener::bind(("127.0.0.1", 9898)).await?;
+    let port: u16 = std::env::args().nth(1).map_or(Ok(9898), |port| port.parse())?;
+    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("metrics are at http://{}/metrics", listener.local_addr()?);
     tokio::select! {
         served = serve(listener, metrics) => served?,

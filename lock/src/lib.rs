@@ -34,10 +34,10 @@
 //! # #[cfg(not(feature = "memory"))] fn main() {}
 //! ```
 //!
-//! Each backend is a feature of its name: `memory`, `sqlite` and `redis`, on by default, `mysql`, `postgres`, `zookeeper`, and
-//! `etcd`, which needs protoc to be built. The [manual] tells
-//! [which to choose](manual::choosing), [what can be configured](manual::configuration), [how to
-//! test](manual::testing), [how to move to another](manual::migrating) and [what each error means](manual::errors).
+//! Each backend is a feature of its name: `memory`, `sqlite` and `redis`, on by default, `mysql`, `postgres`,
+//! `zookeeper`, and `etcd`, which needs protoc to be built. The [manual] tells [how to start](manual::start), [which
+//! to choose](manual::choosing), [what can be configured](manual::configuration), [how to test](manual::testing),
+//! [how to move to another](manual::migrating) and [what each error means](manual::errors).
 //!
 //! A lock alone does not make a write safe: [`Hold::is_valid`] is true when it is asked, and the process
 //! can be stopped right after. That is what the fence is for. The feature `tower` has a layer that compares it in front of a
@@ -60,6 +60,13 @@ pub use config::Section;
 pub use connect::connect;
 pub use dual::dual;
 pub use lock_core::*;
+
+/// Fenced writes and the classification of errors in your own transactions of SQLite.
+#[cfg(feature = "sqlite")]
+pub mod sqlite {
+    pub use lock_sqlite::Fences;
+    pub use lock_sqlite::statement_error;
+}
 
 /// Fenced writes to Redis.
 #[cfg(feature = "redis")]
@@ -101,5 +108,5 @@ pub mod zookeeper {
 
 /// The README's code compiles.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

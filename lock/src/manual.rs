@@ -2,6 +2,7 @@
 //!
 //! | to | read |
 //! |---|---|
+//! | take the first lock | [start] |
 //! | pick a store | [choosing] |
 //! | know what holds, and what breaks it | [guarantees] |
 //! | make writes safe | [fencing] |
@@ -12,6 +13,9 @@
 //! | run it | [operating], [security] |
 //! | move to another store or library | [migrating] |
 //! | write a backend, run the suite | [suite] |
+
+#[doc = include_str!("manual/start.md")]
+pub mod start {}
 
 #[doc = include_str!("manual/choosing.md")]
 pub mod choosing {}

@@ -11,8 +11,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 const MANUAL: &str = include_str!("../src/manual/operating.md");
 const WATCHING: [&str; 2] = [
-    include_str!("../../examples/observability/alerts.yml"),
-    include_str!("../../examples/observability/dashboard.json"),
+    include_str!("../examples/observability/alerts.yml"),
+    include_str!("../examples/observability/dashboard.json"),
 ];
 
 /// One holder, one who waits in vain, one whose lock is taken away.

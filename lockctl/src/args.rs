@@ -9,6 +9,9 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueHint;
+use clap::error::ContextKind;
+use clap::error::ContextValue;
+use clap::error::ErrorKind;
 use clap_complete::Shell;
 use lock::Handle;
 use lock::LockKey;
@@ -34,6 +37,18 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Adds to what the parser says how a command is told from what is lockctl's.
+pub(crate) fn explained(mut error: clap::Error) -> clap::Error {
+    let word = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    let runs =
+        error.get(ContextKind::Usage).is_some_and(|usage| usage.to_string().contains(" -- "));
+    if error.kind() == ErrorKind::UnknownArgument && runs && !word.starts_with('-') {
+        let tip = format!("a command comes after --, as in -- {word}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// What every command takes.

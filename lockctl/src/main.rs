@@ -50,7 +50,7 @@ fn run(fronted: bool) -> Outcome {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         // It prints in its own style, help to stdout, and exits with 0 or 2.
-        Err(error) => error.exit(),
+        Err(error) => args::explained(error).exit(),
     };
     if matches!(cli.command, Command::Run(_) | Command::Elect(_))
         && !fronted

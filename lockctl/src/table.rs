@@ -21,12 +21,17 @@ const SPACE: usize = 2;
 /// The narrowest that a column is cut to.
 const NARROWEST: usize = 10;
 
+/// Before a column is cut to less, others are left out.
+const COMFORTABLE: usize = 18;
+
 /// Rows under a heading.
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
     heading: [&'static str; N],
     /// The columns that may be cut.
     elastic: &'static [usize],
+    /// The columns that may be left out, in this order.
+    expendable: &'static [usize],
     rows: Vec<[Cell; N]>,
 }
 
@@ -56,7 +61,13 @@ impl Cell {
 
 impl<const N: usize> Table<N> {
     pub(crate) fn new(heading: [&'static str; N], elastic: &'static [usize]) -> Self {
-        Self { heading, elastic, rows: Vec::new() }
+        Self { heading, elastic, expendable: &[], rows: Vec::new() }
+    }
+
+    /// Names the columns that a narrow terminal goes without, what says least first.
+    pub(crate) fn without(mut self, expendable: &'static [usize]) -> Self {
+        self.expendable = expendable;
+        self
     }
 
     pub(crate) fn push(&mut self, row: [Cell; N]) {
@@ -66,12 +77,13 @@ impl<const N: usize> Table<N> {
     /// Prints all of it to stdout.
     pub(crate) fn print(&self) -> Result<(), Outcome> {
         let terminal = io::stdout().is_terminal();
-        output::print(&self.text(terminal.then(columns), terminal && !no_colour()))
+        output::print(&self.text(terminal.then(columns), terminal && colours()))
     }
 
     fn text(&self, room: Option<usize>, coloured: bool) -> String {
         let mut widths = self.widths();
         if let Some(room) = room {
+            leave_out(&mut widths, self.elastic, self.expendable, room);
             shrink(&mut widths, self.elastic, room);
         }
         let heading =
@@ -96,9 +108,10 @@ impl<const N: usize> Table<N> {
 }
 
 fn line<const N: usize>(row: &[Cell; N], widths: &[usize; N], coloured: bool) -> String {
-    let last = row.iter().rposition(|cell| !cell.text.is_empty()).unwrap_or(0);
+    let cells: Vec<_> = row.iter().zip(widths).filter(|(_, room)| **room > 0).collect();
+    let last = cells.iter().rposition(|(cell, _)| !cell.text.is_empty()).unwrap_or(0);
     let mut line = String::new();
-    for (column, (cell, room)) in row.iter().zip(widths).enumerate().take(last + 1) {
+    for (column, (cell, room)) in cells.into_iter().enumerate().take(last + 1) {
         let text = cut(&cell.text, *room);
         let style = if coloured { cell.style } else { Style::new() };
         line.push_str(&format!("{style}{text}{style:#}"));
@@ -109,10 +122,27 @@ fn line<const N: usize>(row: &[Cell; N], widths: &[usize; N], coloured: bool) ->
     line
 }
 
+/// Makes columns nothing wide until those that may be cut have enough room, as far as that goes.
+fn leave_out(widths: &mut [usize], elastic: &[usize], expendable: &[usize], room: usize) {
+    for column in expendable {
+        let least = |(column, width): (usize, &usize)| match elastic.contains(&column) {
+            true => (*width).min(COMFORTABLE),
+            false => *width,
+        };
+        if widths.iter().enumerate().map(least).sum::<usize>() + gaps(widths) <= room {
+            return;
+        }
+        widths[*column] = 0;
+    }
+}
+
+fn gaps(widths: &[usize]) -> usize {
+    SPACE * widths.iter().filter(|width| **width > 0).count().saturating_sub(1)
+}
+
 /// Takes from the widest of the elastic columns until all fit into `room`, as far as that goes.
 fn shrink(widths: &mut [usize], elastic: &[usize], room: usize) {
-    let gaps = SPACE * widths.len().saturating_sub(1);
-    let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(room);
+    let mut excess = (widths.iter().sum::<usize>() + gaps(widths)).saturating_sub(room);
     while excess > 0 {
         let Some(widest) = elastic.iter().copied().max_by_key(|column| widths[*column]) else {
             return;
@@ -132,9 +162,10 @@ fn columns() -> usize {
     if columns == 0 { 80 } else { columns }
 }
 
-/// Tells whether the user wants no colour anywhere: <https://no-color.org>.
-fn no_colour() -> bool {
-    env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+/// Tells whether the terminal knows colours, and the user wants them: <https://no-color.org>.
+fn colours() -> bool {
+    let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !unwanted && env::var_os("TERM").is_none_or(|name| name != "dumb")
 }
 
 #[cfg(test)]
@@ -162,6 +193,16 @@ mod tests {
         assert_eq!(table.text(Some(80), false).lines().last(), Some("orders:2026:eu:42  7"));
         assert_eq!(table.text(Some(15), false).lines().last(), Some("orders…eu:42  7"));
         assert_eq!(table.text(Some(3), false).lines().last(), Some("order…u:42  7"));
+    }
+
+    #[test]
+    fn a_column_that_says_little_goes_before_names_are_cut_short() {
+        let key = "orders:2026:eu-west-1:42";
+        let table = || table(&[[key, "2026-11-21T21:42:00Z"]]);
+        let shown = |table: Table<2>, room| table.text(Some(room), false);
+        assert!(shown(table(), 40).contains("…"));
+        assert_eq!(shown(table().without(&[1]), 40), format!("KEY\n{key}\n"));
+        assert!(shown(table().without(&[1]), 46).contains("2026-11-21T21:42:00Z"));
     }
 
     #[test]

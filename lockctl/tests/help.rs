@@ -130,3 +130,17 @@ fn the_manual_reads_well() {
     let text = String::from_utf8_lossy(&output.stdout).replace('\u{8}', "");
     assert!(text.contains("elect"), "{text}");
 }
+
+#[test]
+fn who_forgets_the_dashes_is_told_of_them() {
+    let place = Place::new();
+    let forgot = place.run(&["run", "k", "./report"]);
+    assert_eq!(forgot.code, 2);
+    assert!(
+        forgot.stderr.contains("tip: a command comes after --, as in -- ./report"),
+        "{}",
+        forgot.stderr
+    );
+    let flag = place.run(&["run", "k", "--fare", "--", "true"]);
+    assert!(!flag.stderr.contains("a command comes after"), "{}", flag.stderr);
+}

@@ -306,7 +306,23 @@ fn keys_and_owners_are_cut_on_a_terminal_only() {
     let screen = tty.screen();
     assert!(screen.contains("kk…kk") && screen.contains("oo…oo"), "{screen}");
     assert!(String::from_utf8_lossy(&tty.bytes()).contains("\u{1b}[1m"), "the heading is bold");
-    let plain = Tty::lockctl(&place, &["list"], &[("NO_COLOR", "1")]);
-    plain.shows("short");
-    assert!(!String::from_utf8_lossy(&plain.bytes()).contains("\u{1b}["), "no colour at all");
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let plain = Tty::lockctl(&place, &["list"], &[variable]);
+        plain.shows("short");
+        let bytes = plain.bytes();
+        assert!(!String::from_utf8_lossy(&bytes).contains("\u{1b}["), "no colour at all");
+    }
+}
+
+#[test]
+fn a_narrow_terminal_goes_without_what_says_least() {
+    let place = Place::new();
+    let key = "orders:2026-11-21:eu-west-1:customer-42";
+    place.run(&["acquire", key, "--owner", "ann@web-1:7301", "--hold-for", "1h"]);
+    let tty = Tty::lockctl(&place, &["list"], &[]);
+    tty.shows("WAITING");
+    let screen = tty.screen();
+    assert!(!screen.contains("FENCE") && !screen.contains("ACQUIRED"), "{screen}");
+    assert!(screen.contains("ann@web-1:7301") && screen.contains("exclusive"), "{screen}");
+    assert_eq!(screen.trim_end().lines().count(), 2, "nothing is wrapped: {screen}");
 }

@@ -257,6 +257,13 @@ fn without_colour_there_is_none() {
 }
 
 #[test]
+fn a_terminal_without_a_cursor_is_told_of_the_other_ways() {
+    let mut tty = Tty::lockctl(&Place::new(), &["watch"], &[("TERM", "dumb")]);
+    assert_eq!(tty.ends(), Some(2));
+    tty.shows("try watch --json or list");
+}
+
+#[test]
 fn a_filter_narrows_the_view() {
     let place = Place::new();
     for (key, owner) in [("orders:1", "ann"), ("orders:2", "bob"), ("queue", "Ann")] {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::Failure;
 use crate::Result;
 use crate::all;
+use crate::api;
 use crate::need::Need;
 use crate::need::missing;
 use crate::need::not_to_be_built;
@@ -41,7 +42,18 @@ pub(crate) fn ci(options: &Options) -> Result {
     steps.run("format", || format(&workspace));
     steps.run("lints", || lints(&workspace));
     steps.run("documentation", || documentation(&workspace));
-    steps.run("each feature alone", || each_feature_alone(&workspace));
+    steps.run("packages", || packages(&workspace));
+    let mut unread = None;
+    steps.run("public API", || {
+        if let api::Outcome::CannotRead(format) = api::compare(&workspace, false)? {
+            unread = Some(format);
+        }
+        Ok(())
+    });
+    if let Some(format) = unread {
+        steps.skipped.push(format!("public API: {}", api::why_not(format)));
+    }
+    steps.run("features: none, each alone, the default ones", || features(&workspace));
     steps.run("interleavings of threads", || interleavings(&workspace));
     if has_deny() {
         steps.run("licences and advisories", || run(&mut cargo(&["deny", "check"])));
@@ -86,6 +98,18 @@ fn lints(workspace: &Workspace) -> Result {
 fn documentation(workspace: &Workspace) -> Result {
     let mut command = cargo(&["doc", "--no-deps"]);
     run(command.args(workspace.everything()).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Packs what is published, as far as that needs no build. A warning is a fault of a manifest.
+fn packages(workspace: &Workspace) -> Result {
+    let mut command = cargo(&["package", "--no-verify", "--allow-dirty", "--offline"]);
+    let names = workspace.published().filter_map(|package| package["name"].as_str());
+    command.args(names.flat_map(|name| ["--package", name]));
+    let output = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    eprint!("{said}");
+    let clean = output.status.success() && !said.contains("warning:");
+    if clean { Ok(()) } else { Err(Failure("cargo package fails or warns, see above".to_owned())) }
 }
 
 /// Tries out interleavings of threads. All is built apart for it, with primitives that a scheduler moves.
@@ -135,11 +159,15 @@ impl Steps {
     }
 }
 
-fn each_feature_alone(workspace: &Workspace) -> Result {
+/// All features together are what the lints see.
+fn features(workspace: &Workspace) -> Result {
     let none = ["check", "--package", "lock", "--no-default-features"];
     let mut outcomes = vec![run(&mut cargo(&none))];
     for feature in workspace.features()? {
         outcomes.push(run(cargo(&none).args(["--features", &feature])));
+    }
+    for package in ["lock", "lockctl"] {
+        outcomes.push(run(&mut cargo(&["check", "--package", package])));
     }
     all(outcomes)
 }

@@ -1,11 +1,14 @@
-//! The project's own commands: `cargo xtask test`, `bench`, `storm`, `servers`, `install` and `ci`.
+//! The project's own commands: `cargo xtask test`, `bench`, `storm`, `servers`, `install`, `api` and `ci`.
 //!
 //! They need no tool that a machine with Rust does not have; what the tests need besides, `--install`
 //! gets from Debian or Ubuntu.
 
+mod api;
 mod bench;
 mod binaries;
 mod ci;
+#[cfg(test)]
+mod documents;
 mod need;
 mod package;
 #[path = "../../conformance-tests/src/port.rs"]
@@ -48,7 +51,9 @@ enum Command {
     },
     /// Install what the tests need (Debian or Ubuntu, as root or by sudo)
     Install,
-    /// Run every check: formats, lints, documentation, each feature alone, licences, all tests
+    /// Compare the public API of each crate with what is written down in xtask/api
+    Api(api::Options),
+    /// Run every check: formats, lints, documentation, packages, public APIs, features, licences, all tests
     Ci(ci::Options),
 }
 
@@ -78,6 +83,9 @@ fn all(outcomes: impl IntoIterator<Item = Result>) -> Result {
 }
 
 fn main() -> ExitCode {
+    if let Some(done) = api::as_rustdoc() {
+        return done;
+    }
     let arguments = Arguments::parse();
     let done = signal::catch().and_then(|()| match arguments.command {
         Command::Test(options) => test::test(&options),
@@ -85,6 +93,7 @@ fn main() -> ExitCode {
         Command::Storm(options) => storm::storm(&options),
         Command::Servers { install } => server::serve(install),
         Command::Install => package::install(&[]),
+        Command::Api(options) => api::api(&options),
         Command::Ci(options) => ci::ci(&options),
     });
     match done {

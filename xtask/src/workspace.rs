@@ -63,10 +63,30 @@ impl Workspace {
         self.0["packages"].as_array().into_iter().flatten()
     }
 
+    /// The packages that are published.
+    pub(crate) fn published(&self) -> impl Iterator<Item = &Value> {
+        // `publish` is a list of the registries that are allowed, and none of it allows all.
+        self.packages().filter(|package| package["publish"].is_null())
+    }
+
+    /// The names of the published libraries that can be built.
+    pub(crate) fn libraries(&self) -> Vec<String> {
+        let missing: Vec<_> = not_to_be_built().collect();
+        let is_library = |target: &Value| target["kind"][0] == "lib";
+        let has_library =
+            |package: &&Value| package["targets"].as_array().into_iter().flatten().any(is_library);
+        let names = self.published().filter(has_library).filter_map(|it| it["name"].as_str());
+        names.filter(|name| !missing.contains(name)).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn root(&self) -> Result<&Path> {
+        Ok(Path::new(self.text("workspace_root")?))
+    }
+
     /// Cargo at work on the crate outside the workspace.
     pub(crate) fn third_party(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = cargo(arguments);
-        command.current_dir(Path::new(self.text("workspace_root")?).join(THIRD_PARTY));
+        command.current_dir(self.root()?.join(THIRD_PARTY));
         // With the workspace's folder and its profile, little is built twice.
         command.env("CARGO_TARGET_DIR", self.text("target_directory")?);
         command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");

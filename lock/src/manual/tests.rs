@@ -1,5 +1,6 @@
 //! The tables of the manual are the tests: what they say is what a user sees, word for word.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,4 +204,20 @@ fn the_manual_lists_each_query_key_and_no_other() {
     let listed: Vec<&str> =
         listed.filter(|line| line.split(' ').nth(1).is_some_and(known)).collect();
     assert_eq!(listed, common.chain(own).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_manual_lists_each_feature_and_what_is_on_by_default() {
+    let manifest = include_str!("../../Cargo.toml");
+    let manifest = config::File::from_str(manifest, config::FileFormat::Toml);
+    let manifest = config::Config::builder().add_source(manifest).build().unwrap();
+    let mut features: BTreeMap<String, Vec<String>> = manifest.get("features").unwrap();
+    let default = features.remove("default").unwrap();
+    let there = features.keys().map(|name| (name.as_str(), default.contains(name)));
+
+    let lines = include_str!("start.md").lines();
+    let listed = lines.skip_while(|line| !line.starts_with("| feature |")).skip(2);
+    let listed = listed.take_while(|line| line.starts_with('|'));
+    let listed = listed.map(|line| (line.split('`').nth(1).unwrap(), line.ends_with("| yes |")));
+    assert_eq!(listed.collect::<BTreeMap<_, _>>(), there.collect());
 }

@@ -144,6 +144,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
         "Fields of the configuration; they go over the file.",
     ),
     ("NO_COLOR", "If it is set, nothing is coloured."),
+    ("TERM", "If it is dumb, nothing is coloured, and there is no live view."),
 ];
 
 const FILES: &[(&str, &str)] = &[(

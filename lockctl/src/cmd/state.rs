@@ -56,10 +56,11 @@ impl<'a> HolderJson<'a> {
     }
 }
 
-/// Prints a row per holder, or one for a key that is only waited for or free.
+/// Prints a row per holder, or one for a key that is only waited for or free. A narrow terminal goes without the
+/// time of acquisition, then without fences: both are in the JSON.
 pub(super) fn print_states(states: &[KeyState]) -> Result<(), Outcome> {
     let heading = ["KEY", "OWNER", "MODE", "FENCE", "EXPIRES IN", "ACQUIRED AT", "WAITING"];
-    let mut table = Table::new(heading, &[0, 1]);
+    let mut table = Table::new(heading, &[0, 1]).without(&[5, 3]);
     for state in states {
         for holder in &state.holders {
             table.push(row(state, cells(holder)));

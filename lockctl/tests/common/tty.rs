@@ -81,7 +81,8 @@ impl Tty {
         let mut process = Command::new("setsid");
         process.args(["sh", "-c", &script, "sh"]).args(arguments).env("LOCK_URL", place.url());
         process.env("L", env!("CARGO_BIN_EXE_lockctl")).env("PS1", "% ").env_remove("ENV");
-        process.env_remove("NO_COLOR").envs(environment.iter().copied());
+        process.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        process.envs(environment.iter().copied());
         let process = process.current_dir(place.path("")).spawn().unwrap();
         let seen = Arc::new(Mutex::new(Seen::new()));
         let mut reader = File::from(master.as_fd().try_clone_to_owned().unwrap());

@@ -12,6 +12,7 @@ mod signals;
 mod stream;
 mod view;
 
+use std::env;
 use std::io;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -37,6 +38,12 @@ pub(super) fn watch(global: Global, args: &List) -> Result<Outcome, Outcome> {
         return Err(Outcome::usage(
             "watch needs a terminal: for scripts there are watch --json, a line per change, and \
              list --json",
+        ));
+    }
+    if env::var_os("TERM").is_some_and(|name| name == "dumb") {
+        return Err(Outcome::usage(
+            "watch needs a terminal with a cursor, and TERM=dumb says that there is none: try \
+             watch --json or list",
         ));
     }
     // Before there are threads, which would get the signals otherwise.
