@@ -1,9 +1,12 @@
 //! An instance of one of the systems: this program, started once more, which can be killed and frozen.
 
 use std::env;
+use std::fmt::Display;
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::IsTerminal as _;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -13,6 +16,7 @@ use std::time::Duration;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
+use rustix::process::set_parent_process_death_signal;
 use tokio::sync::mpsc;
 
 use crate::story::Result;
@@ -27,6 +31,8 @@ impl Instance {
     pub(crate) fn start(arguments: &[String]) -> Result<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Ctrl-c is for us.
+        command.process_group(0);
         let mut child = command.spawn()?;
         let out = child.stdout.take().ok_or("no pipe from the instance")?;
         let (send, lines) = mpsc::unbounded_channel();
@@ -82,8 +88,18 @@ impl Drop for Instance {
     }
 }
 
-/// Hears what the process says that has started us; we end when it does.
+/// Says a line to whoever has started us.
+pub(crate) fn say(line: impl Display) {
+    // Nobody listens any more: we are about to end.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Hears what whoever has started us says; we end when that ends, also if we are frozen.
 pub(crate) fn hear() -> mpsc::UnboundedReceiver<String> {
+    if !std::io::stdin().is_terminal() {
+        // An instance that a storm has started; without this it ends with its input.
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    }
     let (send, said) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(std::result::Result::ok) {

@@ -3,13 +3,16 @@
 //! Each starts the servers it needs, prints what happens as it happens, checks what came of it, and fails if that
 //! is not as it should be.
 
+mod databases;
 mod demo;
+mod fleet;
 mod http;
 mod instance;
 mod orders;
 mod redis_cli;
 mod scheduler;
 mod servers;
+mod signals;
 mod story;
 mod work;
 mod workflow;
@@ -21,6 +24,7 @@ use clap::Parser;
 use crate::demo::Demo;
 use crate::servers::Servers;
 use crate::servers::Urls;
+use crate::signals::Signals;
 use crate::story::Result;
 
 /// Demos of distributed locks, each of which checks itself.
@@ -51,31 +55,41 @@ enum What {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Arguments::parse()) {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("demos: {error}");
+            story::fail(error);
             ExitCode::FAILURE
         }
     }
 }
 
 /// Servers are started on this thread: they end with the thread that has started them.
-fn run(arguments: Arguments) -> Result {
+fn run(arguments: Arguments) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut servers = Servers::new(arguments.urls)?;
-        let ran = match arguments.what {
-            What::One(demo) => demo.run(&mut servers).await,
-            What::All => all(&mut servers).await,
-            What::Orders(orders) => orders.run(&mut servers).await,
-            What::Scheduler(scheduler) => scheduler.run(&mut servers).await,
-            What::Workflow(workflow) => workflow.run(&mut servers).await,
+    let mut servers = Servers::new(arguments.urls);
+    let ended = runtime.block_on(async {
+        let mut signals = Signals::catch()?;
+        let ended = tokio::select! {
+            ran = perform(&arguments.what, &mut servers) => ran.map(|()| ExitCode::SUCCESS),
+            code = signals.next() => Ok(code),
         };
         let left = servers.leave().await;
-        ran.and(left)
-    })
+        ended.and_then(|code| left.map(|()| code))
+    });
+    // What is still under way has nobody to tell.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn perform(what: &What, servers: &mut Servers) -> Result {
+    match what {
+        What::One(demo) => demo.run(servers).await,
+        What::All => all(servers).await,
+        What::Orders(orders) => orders.run(servers).await,
+        What::Scheduler(scheduler) => scheduler.run(servers).await,
+        What::Workflow(workflow) => workflow.run(servers).await,
+    }
 }
 
 /// Runs all to their end, also after one has failed.
@@ -83,7 +97,7 @@ async fn all(servers: &mut Servers) -> Result {
     let mut failed = Vec::new();
     for demo in Demo::all() {
         if let Err(error) = demo.run(servers).await {
-            eprintln!("demos: {error}");
+            story::fail(error);
             failed.push(format!("{demo:?}"));
         }
     }

@@ -3,9 +3,12 @@
 //! An order locks all its articles at once, waits 3 × 200 ms at most, and writes under the fences of its locks. Everything may
 //! fail in between: instances are killed and frozen, servers of the locks as well.
 
+mod api;
+mod audit;
 mod customers;
 mod postgres;
-mod service;
+mod shop;
+mod shops;
 mod sqlite;
 mod statements;
 mod store;
@@ -13,6 +16,8 @@ mod storm;
 
 use std::time::Duration;
 
+use lock::Backoff;
+use lock::Wait;
 use lock::parse_duration;
 
 use crate::servers::Servers;
@@ -42,9 +47,30 @@ pub(crate) struct Serve {
     /// How long a payment takes, between the look at the stock and the change of it
     #[arg(long, default_value = "20ms", value_parser = duration, value_name = "DURATION")]
     payment: Duration,
+    #[command(flatten)]
+    patience: Patience,
     /// Sell without locks, and see what comes of it
     #[arg(long)]
     without_locks: bool,
+}
+
+/// How long an order waits for articles that others have.
+#[derive(Clone, Debug, clap::Args)]
+struct Patience {
+    /// How often to try again for articles that others have; 5 where many order the same
+    #[arg(long, default_value_t = 3, value_name = "NUMBER")]
+    retries: u32,
+    /// How far apart; 300ms where many order the same
+    #[arg(long, default_value = "200ms", value_parser = duration, value_name = "DURATION")]
+    retry_delay: Duration,
+}
+
+impl Patience {
+    /// One attempt and the retries.
+    fn wait(&self) -> Wait {
+        let (max, backoff) = (self.retries.saturating_add(1), Backoff::fixed(self.retry_delay));
+        Wait::Attempts { max, backoff }
+    }
 }
 
 fn duration(text: &str) -> lock::Result<Duration> {
@@ -54,7 +80,7 @@ fn duration(text: &str) -> lock::Result<Duration> {
 impl Orders {
     pub(crate) async fn run(&self, servers: &mut Servers) -> Result {
         match self {
-            Self::Serve(serve) => service::serve(serve).await,
+            Self::Serve(serve) => api::serve(serve).await,
             Self::Storm(storm) => storm::run(storm, servers).await,
         }
     }

@@ -5,6 +5,7 @@
 
 mod analysis;
 mod config;
+mod crew;
 mod instance;
 mod locker;
 mod storm;

@@ -1,110 +1,153 @@
 //! The stores that the demos run on: those named by a flag or the environment, or servers of our own, which are
 //! started when a demo first needs them and end with the program.
 
-#[path = "../../lock-postgres/tests/servers/mod.rs"]
-mod postgres;
-#[path = "../../lock-redis/tests/servers/mod.rs"]
-mod redis;
-
-use std::env;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 
 use lock::LockProvider;
-use sqlx::AssertSqlSafe;
-use sqlx::Connection as _;
-use sqlx::PgConnection;
 use tempfile::TempDir;
+use test_servers::ETCD;
+use test_servers::Kind;
+use test_servers::MYSQL;
+use test_servers::POSTGRES;
+use test_servers::REDIS;
+use test_servers::Server;
+use test_servers::ZOOKEEPER;
 
-pub(crate) use self::redis::Fleet;
-pub(crate) use self::redis::until;
+use crate::databases::Databases;
+use crate::fleet::Fleet;
+use crate::story::Failure;
 use crate::story::Result;
+use crate::story::Story;
+use crate::story::ms;
 
 /// Servers to use instead of our own.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Stores")]
 pub(crate) struct Urls {
     /// A Redis server; without it one is started
     #[arg(long, global = true, env = "LOCK_TEST_REDIS_URL", value_name = "URL")]
     redis: Option<String>,
+    /// A MySQL or MariaDB server on which we may create databases; without it one is started
+    #[arg(long, global = true, env = "LOCK_TEST_MYSQL_URL", value_name = "URL")]
+    mysql: Option<String>,
     /// A Postgres server on which we may create databases; without it one is started
     #[arg(long, global = true, env = "LOCK_TEST_POSTGRES_URL", value_name = "URL")]
     postgres: Option<String>,
-    /// One more store, where each backend is shown; may be repeated
-    #[arg(long, global = true, env = "DEMOS_ALSO", value_name = "URL", value_delimiter = ' ')]
+    /// An etcd server (with --features etcd); without it one is started
+    #[arg(long, global = true, env = "LOCK_TEST_ETCD_URL", value_name = "URL")]
+    etcd: Option<String>,
+    /// A ZooKeeper server; without it one is started
+    #[arg(long, global = true, env = "LOCK_TEST_ZOOKEEPER_URL", value_name = "URL")]
+    zookeeper: Option<String>,
+    /// One more store, where each is shown; may be repeated
+    #[arg(long, global = true, value_name = "URL")]
     also: Vec<String>,
+    /// Go without this store where each is shown: redis, redlock, mysql …; may be repeated
+    #[arg(
+        long,
+        global = true,
+        env = "LOCK_TEST_EXCLUDE",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    without: Vec<String>,
+}
+
+impl Urls {
+    /// An empty variable names nothing.
+    fn given(&self, kind: &Kind) -> Option<String> {
+        let url = match kind.name() {
+            "redis" => &self.redis,
+            "mysql" => &self.mysql,
+            "postgres" => &self.postgres,
+            "etcd" => &self.etcd,
+            _ => &self.zookeeper,
+        };
+        url.clone().filter(|url| !url.is_empty())
+    }
 }
 
 /// What the demos run on.
 pub(crate) struct Servers {
     urls: Urls,
-    redis: Option<redis::Server>,
-    postgres: Option<postgres::Server>,
-    /// Databases of ours on a server that is not.
-    databases: Vec<String>,
-    folder: TempDir,
+    running: BTreeMap<&'static str, Server>,
+    redlock: Option<Fleet>,
+    databases: Databases,
+    folder: Option<TempDir>,
 }
 
+/// A store that is not to be had here, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Absent(String);
+
+/// Where each backend is shown, in this order.
+const STORES: [&str; 8] =
+    ["memory", "sqlite", "redis", "redlock", "mysql", "postgres", "etcd", "zookeeper"];
+
 impl Servers {
-    pub(crate) fn new(urls: Urls) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("demos-").tempdir()?;
-        Ok(Self { urls, redis: None, postgres: None, databases: Vec::new(), folder })
+    pub(crate) fn new(urls: Urls) -> Self {
+        let (running, redlock, folder) = (BTreeMap::new(), None, None);
+        Self { urls, running, redlock, databases: Databases::default(), folder }
     }
 
     /// Returns the URL of a Redis server.
     pub(crate) fn redis(&mut self) -> Result<String> {
-        if let Some(url) = given(self.urls.redis.as_ref()) {
-            return Ok(url);
-        }
-        if self.redis.is_none() {
-            installed("redis-server", "--redis")?;
-            self.redis = Some(redis::Server::start(&["--save", "", "--appendonly", "no"]));
-        }
-        Ok(self.redis.as_ref().map(redis::Server::url).unwrap_or_default())
+        self.server(&REDIS)
     }
 
-    /// Starts independent Redis servers that the demo may hurt.
-    pub(crate) fn fleet(&self, size: usize) -> Result<Fleet> {
-        installed("redis-server", "a Redis of your own does not help here")?;
-        Ok(Fleet::start(size))
+    /// Returns the URL of an empty MySQL database.
+    pub(crate) async fn mysql(&mut self) -> Result<String> {
+        let url = self.server(&MYSQL)?;
+        self.databases.make(&url, self.urls.given(&MYSQL).is_some()).await
     }
 
     /// Returns the URL of an empty Postgres database.
     pub(crate) async fn postgres(&mut self) -> Result<String> {
-        if let Some(url) = given(self.urls.postgres.as_ref()) {
-            return self.database(&url).await;
-        }
-        if self.postgres.is_none() {
-            installed("setpriv", "--postgres")?;
-            self.postgres = Some(postgres::Server::start(&[]));
-        }
-        let url = self.postgres.as_ref().map(postgres::Server::url).unwrap_or_default();
-        self.database(&url).await
+        let url = self.server(&POSTGRES)?;
+        self.databases.make(&url, self.urls.given(&POSTGRES).is_some()).await
     }
 
-    /// Makes an empty database beside the one that the URL names.
-    async fn database(&mut self, url: &str) -> Result<String> {
-        static LAST: AtomicU32 = AtomicU32::new(0);
-        let number = LAST.fetch_add(1, Ordering::Relaxed);
-        let name = format!("demos_{}_{number}", std::process::id());
-        let mut admin = PgConnection::connect(url).await?;
-        let create = format!("CREATE DATABASE {name}");
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut admin).await?;
-        let (server, query) = url.split_once('?').unwrap_or((url, ""));
-        let base = server.rfind('/').map_or(server, |slash| &server[..slash]);
-        self.databases.push(name.clone());
-        Ok(format!("{base}/{name}{}{query}", if query.is_empty() { "" } else { "?" }))
+    /// Starts independent Redis servers that the demo may hurt.
+    pub(crate) fn fleet(&self, size: usize) -> Result<Fleet> {
+        self.check("redlock")?;
+        if REDIS.program().find().is_none() {
+            return Err(lacks(&REDIS, ""));
+        }
+        Fleet::start(size)
     }
 
-    /// Returns name and URL of each backend that can be reached.
-    pub(crate) async fn all(&mut self) -> Result<Vec<(String, String)>> {
-        let file = self.folder.path().join("locks.db");
-        let mut all = vec![
-            ("memory".to_owned(), "memory:demos".to_owned()),
-            ("sqlite".to_owned(), format!("sqlite:{}", file.display())),
-            ("redis".to_owned(), self.redis()?),
-            ("postgres".to_owned(), self.postgres().await?),
-        ];
+    /// Returns a URL of the store that people call so, or that is named by its URL.
+    pub(crate) async fn store(&mut self, name: &str) -> Result<String> {
+        self.check(name)?;
+        match name {
+            "memory" => Ok("memory:demos".to_owned()),
+            "sqlite" => self.file(),
+            "redis" => Ok(with(&self.redis()?, &prefix())),
+            "redlock" => self.redlock().await,
+            "mysql" => self.mysql().await,
+            "postgres" => self.postgres().await,
+            "etcd" if !cfg!(feature = "etcd") => {
+                Err(Absent("it is built with --features etcd, which needs protoc".into()).into())
+            }
+            "etcd" => Ok(with(&self.server(&ETCD)?, &prefix())),
+            "zookeeper" => Ok(with(&self.server(&ZOOKEEPER)?, &prefix())),
+            url if url.contains(':') => Ok(url.to_owned()),
+            other => Err(format!("{other} is no URL, and none of {}", STORES.join(", ")).into()),
+        }
+    }
+
+    /// Returns name and URL of each backend that is to be had, and says which is not.
+    pub(crate) async fn all(&mut self, story: &Story) -> Result<Vec<(String, String)>> {
+        let mut all = Vec::new();
+        for name in STORES {
+            match self.store(name).await {
+                Ok(url) => all.push((name.to_owned(), url)),
+                Err(error) if error.is::<Absent>() => story.line(format!("{name:<12}{error}")),
+                Err(error) => return Err(error),
+            }
+        }
         for url in &self.urls.also {
             let scheme = url.split(':').next().unwrap_or(url);
             all.push((scheme.to_owned(), url.clone()));
@@ -114,16 +157,52 @@ impl Servers {
 
     /// Removes what we have made on servers that are not ours.
     pub(crate) async fn leave(&mut self) -> Result {
-        let Some(url) = given(self.urls.postgres.as_ref()) else { return Ok(()) };
-        if self.databases.is_empty() {
-            return Ok(());
+        self.databases.drop().await
+    }
+
+    /// Returns the URL of a server: the one that was given, or one of ours.
+    fn server(&mut self, kind: &'static Kind) -> Result<String> {
+        self.check(kind.name())?;
+        if let Some(url) = self.urls.given(kind) {
+            return Ok(url);
         }
-        let mut admin = PgConnection::connect(&url).await?;
-        for name in self.databases.drain(..) {
-            let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
-            sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await?;
+        if let Some(server) = self.running.get(kind.name()) {
+            return Ok(server.url().to_owned());
         }
-        Ok(())
+        if kind.program().find().is_none() {
+            let instead = format!(", or name a server of yours by --{} URL", kind.name());
+            return Err(lacks(kind, &instead));
+        }
+        let server = kind.start()?;
+        let url = server.url().to_owned();
+        self.running.insert(kind.name(), server);
+        Ok(url)
+    }
+
+    fn check(&self, name: &str) -> Result {
+        let without = self.urls.without.iter().any(|without| without == name);
+        if without { Err(Absent(format!("{name} is excluded")).into()) } else { Ok(()) }
+    }
+
+    fn file(&mut self) -> Result<String> {
+        let folder = match self.folder.take() {
+            Some(folder) => folder,
+            None => tempfile::Builder::new().prefix("demos-").tempdir()?,
+        };
+        let url = format!("sqlite:{}", folder.path().join("locks.db").display());
+        self.folder = Some(folder);
+        Ok(url)
+    }
+
+    /// Three servers are the least that outlive one of them.
+    async fn redlock(&mut self) -> Result<String> {
+        let fleet = match self.redlock.take() {
+            Some(fleet) => fleet,
+            None => self.fleet(3)?,
+        };
+        let fleet = self.redlock.insert(fleet);
+        fleet.await_age(ms(2000)).await?;
+        Ok(fleet.url("ttl_max=2s&ttl=2s"))
     }
 }
 
@@ -132,27 +211,18 @@ pub(crate) async fn connect(url: &str) -> Result<Arc<dyn LockProvider>> {
     Ok(lock::connect(url).await?)
 }
 
-/// An empty variable names nothing.
-fn given(url: Option<&String>) -> Option<String> {
-    url.filter(|url| !url.is_empty()).cloned()
+/// Adds a query key to a URL.
+pub(crate) fn with(url: &str, key: &str) -> String {
+    let sign = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{sign}{key}")
 }
 
-fn installed(program: &str, instead: &str) -> Result {
-    let path = env::var_os("PATH").unwrap_or_default();
-    if env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
-        return Ok(());
-    }
-    let how = "install it, or name a server of yours by";
-    Err(format!("{program} is not on the path: {how} {instead}").into())
+/// Keeps the keys of this run from those of another on the same server.
+fn prefix() -> String {
+    format!("prefix=demos-{}:", std::process::id())
 }
 
-/// Looks until something is so, or for ten seconds.
-pub(crate) async fn until_async(mut is_so: impl AsyncFnMut() -> Result<bool>) -> Result {
-    for _ in 0..2000 {
-        if is_so().await? {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    Err("wrong: what had to come did not come within ten seconds".into())
+fn lacks(kind: &Kind, instead: &str) -> Failure {
+    let (lack, packages) = (kind.program().lack(), kind.program().packages().join(" "));
+    Absent(format!("{lack}: apt-get install {packages}{instead}")).into()
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use lock::Clock;
 use lock::Hold;
 
+use crate::instance::say;
 use crate::story::ms;
 use crate::story::pause;
 
@@ -19,7 +20,7 @@ const SLICE: Duration = ms(10);
 pub(crate) async fn work(label: &str, takes: Duration, hold: Option<&Hold>) {
     let fence = hold.map_or(0, |hold| hold.fence().get());
     let mut span = Span { label, last: now() };
-    println!("{label} began {} {fence}", span.last);
+    say(format_args!("{label} began {} {fence}", span.last));
     let begun = Instant::now();
     while begun.elapsed() < takes {
         pause(SLICE).await;
@@ -39,7 +40,7 @@ struct Span<'a> {
 
 impl Drop for Span<'_> {
     fn drop(&mut self) {
-        println!("{} ended {}", self.label, self.last);
+        say(format_args!("{} ended {}", self.label, self.last));
     }
 }
 

@@ -3,6 +3,8 @@
 //! Executions are delivered to every replica, and again until one of them has finished; replicas are killed, frozen and
 //! cut off from the store of the locks meanwhile.
 
+mod crew;
+mod heard;
 mod journal;
 mod orchestrator;
 mod replica;

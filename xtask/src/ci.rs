@@ -9,7 +9,6 @@ use crate::Failure;
 use crate::Result;
 use crate::all;
 use crate::api;
-use crate::need::Need;
 use crate::need::missing;
 use crate::need::not_to_be_built;
 use crate::package;
@@ -70,7 +69,7 @@ pub(crate) fn ci(options: &Options) -> Result {
 }
 
 fn nothing_is_missing() -> Result {
-    let lacks: Vec<String> = missing(&[]).map(Need::lack).collect();
+    let lacks: Vec<String> = missing(&[]).map(|need| need.program.lack()).collect();
     if lacks.is_empty() {
         return Ok(());
     }

@@ -11,9 +11,6 @@ mod ci;
 mod documents;
 mod need;
 mod package;
-#[path = "../../conformance-tests/src/port.rs"]
-#[expect(unreachable_pub, reason = "the suite shows it to all")]
-mod port;
 mod process;
 mod server;
 mod signal;
@@ -64,6 +61,12 @@ struct Failure(String);
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl From<test_servers::Error> for Failure {
+    fn from(error: test_servers::Error) -> Self {
+        Self(error.to_string())
     }
 }
 

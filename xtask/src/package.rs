@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use test_servers::find;
+
 use crate::Failure;
 use crate::Result;
 use crate::need::Need;
 use crate::need::missing;
-use crate::process::find;
 use crate::process::is_root;
 use crate::process::run;
 
@@ -43,7 +44,7 @@ pub(crate) fn advice<'a>(needs: impl Iterator<Item = &'a Need>) -> String {
 /// Names each package once, also if it brings what several need.
 fn packages<'a>(needs: impl Iterator<Item = &'a Need>) -> Vec<&'static str> {
     let mut packages = Vec::new();
-    for package in needs.flat_map(|need| need.packages) {
+    for package in needs.flat_map(|need| need.program.packages()) {
         if !packages.contains(package) {
             packages.push(*package);
         }
@@ -53,12 +54,12 @@ fn packages<'a>(needs: impl Iterator<Item = &'a Need>) -> Vec<&'static str> {
 
 fn check_able(missing: &[&str]) -> Result {
     let wanted = missing.join(" ");
-    if find("apt-get", &[]).is_none() {
+    if find("apt-get").is_none() {
         return Err(Failure(format!(
             "--install knows Debian and Ubuntu only: install {wanted} as your system does"
         )));
     }
-    if !is_root() && find("sudo", &[]).is_none() {
+    if !is_root() && find("sudo").is_none() {
         return Err(Failure(format!("--install needs root or sudo to install {wanted}")));
     }
     Ok(())

@@ -1,7 +1,6 @@
-//! Other programs: found, run to their end, stopped.
+//! Other programs, run to their end.
 
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::ExitStatus;
@@ -9,9 +8,8 @@ use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
 
-use rustix::process::Pid;
 use rustix::process::Signal;
-use rustix::process::kill_process;
+use test_servers::stop;
 
 use crate::Failure;
 use crate::Result;
@@ -66,48 +64,6 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     }
 }
 
-/// Asks a program to end and, if it has not within ten seconds, ends it.
-pub(crate) fn stop(child: &mut Child, signal: Signal) -> std::io::Result<ExitStatus> {
-    if let Some(status) = child.try_wait()? {
-        return Ok(status);
-    }
-    kill_process(Pid::from_child(child), signal)?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        sleep(LOOK);
-    }
-    child.kill()?;
-    child.wait()
-}
-
-/// Looks at `child` until `ready` says so.
-pub(crate) fn await_ready(child: &mut Child, mut ready: impl FnMut() -> bool) -> Result {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline {
-        signal::check()?;
-        if let Some(status) = child.try_wait()? {
-            return Err(Failure(format!("it ended at once: {status}")));
-        }
-        if ready() {
-            return Ok(());
-        }
-        sleep(LOOK);
-    }
-    Err(Failure("it was not ready after 60 s".into()))
-}
-
-/// Finds a program on the path or in one of `folders`.
-pub(crate) fn find(program: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(folders.iter().cloned())
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
-}
-
 /// Tells whether this process may do what only root may.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -124,21 +80,6 @@ fn shown(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_program_that_ends_is_not_awaited() {
-        let mut child = Command::new("false").spawn().unwrap();
-        let failure = await_ready(&mut child, || false).unwrap_err();
-        assert_eq!(failure.to_string(), "it ended at once: exit status: 1");
-    }
-
-    #[test]
-    fn a_program_is_stopped_by_the_signal_it_is_given() {
-        use std::os::unix::process::ExitStatusExt as _;
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let status = stop(&mut child, Signal::INT).unwrap();
-        assert_eq!(status.signal(), Some(signal_hook::consts::SIGINT));
-    }
 
     #[test]
     fn a_program_that_hangs_is_stopped() {

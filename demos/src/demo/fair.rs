@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use crate::servers::Servers;
 use crate::servers::connect;
-use crate::servers::until_async;
 use crate::story::Result;
 use crate::story::Story;
 use crate::story::ms;
 use crate::story::pause;
+use crate::story::until;
 
 const KEY: &str = "lock:queue";
 const PROCESSES: u64 = 5;
@@ -27,7 +27,7 @@ pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
     for number in 1..=PROCESSES {
         processes.spawn(process(*story, url.clone(), number, served.clone()));
         // The next one joins when this one stands in line.
-        until_async(async || Ok(locks.status(KEY).await?.waiting >= number)).await?;
+        until("place in line", async || Ok(locks.status(KEY).await?.waiting >= number)).await?;
     }
     busy.unlock().await?;
     let newcomer = locks.try_lock(KEY, &LockOptions::new()).await?.acquired();

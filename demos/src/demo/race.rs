@@ -94,7 +94,7 @@ async fn each_backend(story: &Story, servers: &mut Servers) -> Result {
     ));
     let (lost, _) = rush(story, "no lock", None).await?;
     let mut kept = Vec::new();
-    for (name, url) in servers.all().await? {
+    for (name, url) in servers.all(story).await? {
         kept.push(rush(story, &name, Some(&url)).await?);
     }
     story.check(lost > 0, format!("without a lock {lost} of {payments} payments are lost"))?;

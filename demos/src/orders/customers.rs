@@ -36,6 +36,12 @@ impl Told {
     pub(super) fn times(&self, status: u16) -> u64 {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
+
+    /// How often a status came that is none of these.
+    pub(super) fn times_other(&self, known: &[u16]) -> u64 {
+        let other = self.statuses.iter().filter(|(status, _)| !known.contains(status));
+        other.map(|(_, times)| times).sum()
+    }
 }
 
 /// What customers share: where the instances are, and what they were told.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::instance::PERIOD;
 
@@ -55,9 +56,9 @@ impl Tally {
         self.runs.values().filter(|runs| **runs > 1).count()
     }
 
-    /// Ticks from `first` to before `end` that did not run.
-    pub(super) fn missed(&self, first: u64, end: u64) -> usize {
-        let ticks = (first..end).step_by(usize::try_from(PERIOD).unwrap_or(1));
+    /// Those of `ticks` that did not run.
+    pub(super) fn missed(&self, ticks: Range<u64>) -> usize {
+        let ticks = ticks.step_by(usize::try_from(PERIOD).unwrap_or(1));
         ticks.filter(|tick| !self.runs.contains_key(tick)).count()
     }
 
@@ -100,7 +101,7 @@ mod tests {
             (1, "102 ended 8"),
         ]);
         assert_eq!((good.runs(), good.doubles(), good.overlaps()), (2, 0, 0));
-        assert_eq!((good.missed(100, 104), good.missed(100, 106)), (0, 1));
+        assert_eq!((good.missed(100..104), good.missed(100..106)), (0, 1));
         assert_eq!((good.times("skipped"), good.times("ran")), (1, 1));
     }
 

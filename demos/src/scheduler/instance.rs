@@ -13,6 +13,7 @@ use super::config;
 use super::locker::Locker;
 use super::locker::Singleton;
 use crate::instance::hear;
+use crate::instance::say;
 use crate::servers::connect;
 use crate::story::Result;
 use crate::story::ms;
@@ -49,7 +50,7 @@ pub(super) async fn run(options: &Run) -> Result {
         cron.add(job).await?;
     }
     cron.start().await?;
-    println!("ready");
+    say("ready");
     let _ = said.recv().await;
     Ok(())
 }
@@ -71,7 +72,7 @@ impl Work {
         let lateness = || self.clock().saturating_sub(Duration::from_secs(tick));
         let label = format!("{} {tick}", self.name);
         let run = async |hold: Option<Hold>| work(&label, self.takes, hold.as_ref()).await;
-        println!("{label} {}", self.locker.tick(&self.job, lateness, run).await);
+        say(format_args!("{label} {}", self.locker.tick(&self.job, lateness, run).await));
     }
 
     /// What this instance takes the time to be.

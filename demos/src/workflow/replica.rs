@@ -10,6 +10,7 @@ use super::orchestrator::Execution;
 use super::orchestrator::Orchestrator;
 use super::orchestrator::WorkflowError;
 use crate::instance::hear;
+use crate::instance::say;
 use crate::story::Result;
 use crate::story::ms;
 use crate::work::work;
@@ -24,13 +25,13 @@ pub(super) async fn run(options: &Run) -> Result {
     let file = options.config.as_ref().map(Config::from_file).transpose()?.unwrap_or_default();
     let journal = Journal::open(options.journal.clone())?;
     let orchestrator = Orchestrator::open(&flag.over(file), journal).await?;
-    println!("ready");
+    say("ready");
     while let Some(id) = said.recv().await {
         let orchestrator = orchestrator.clone();
         tokio::spawn(async move {
             let done =
                 orchestrator.execute(&id, async |hold| work(&id, TAKES, Some(hold)).await).await;
-            println!("{id} {}", told(&done));
+            say(format_args!("{id} {}", told(&done)));
         });
     }
     Ok(())

@@ -1,30 +1,21 @@
-//! One instance: orders come by HTTP, and are sold under the locks of all their articles.
+//! What an instance does with an order: it locks all articles at once, looks, takes the payment, and writes under the fences.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
-use axum::routing::post;
-use lock::Backoff;
 use lock::Fence;
 use lock::LockGuards;
 use lock::LockOptions;
 use lock::LockProvider;
-use lock::Wait;
 use lock::http::status_of;
 use serde::Deserialize;
 
-use super::Serve;
-use super::store;
+use super::Patience;
 use super::store::Line;
 use super::store::Refusal;
 use super::store::Store;
-use crate::instance::hear;
-use crate::servers::connect;
 use crate::story::Result;
 use crate::story::ms;
 use crate::story::pause;
@@ -32,21 +23,19 @@ use crate::story::pause;
 /// For how long an article stays locked when its instance is heard of no more.
 pub(super) const TTL: Duration = ms(1500);
 
-/// One attempt and three more, 200 ms apart: an answer within a second.
-const WAIT: Wait = Wait::Attempts { max: 4, backoff: Backoff::fixed(ms(200)) };
-
 /// What an instance has.
-struct Shop {
-    locks: Option<Arc<dyn LockProvider>>,
-    store: Box<dyn Store>,
-    payment: Duration,
+pub(super) struct Shop {
+    pub(super) locks: Option<Arc<dyn LockProvider>>,
+    pub(super) store: Box<dyn Store>,
+    pub(super) payment: Duration,
+    pub(super) patience: Patience,
 }
 
 /// What a customer asks for; the same article may stand in several lines.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Order {
-    id: String,
+pub(super) struct Order {
+    pub(super) id: String,
     customer: i64,
     lines: Vec<Wanted>,
 }
@@ -58,43 +47,10 @@ struct Wanted {
     quantity: u32,
 }
 
-/// Serves until the standard input ends.
-pub(super) async fn serve(options: &Serve) -> Result {
-    let mut said = hear();
-    let locks = match options.without_locks {
-        true => None,
-        false => Some(connect(&options.locks).await?),
-    };
-    let store = store::open(&options.db).await?;
-    let shop = Arc::new(Shop { locks, store, payment: options.payment });
-    let router = Router::new()
-        .route("/orders", post(place))
-        .route("/health", get(async || "well\n"))
-        .with_state(shop);
-    let listener = tokio::net::TcpListener::bind(&options.listen).await?;
-    println!("{}", listener.local_addr()?);
-    tokio::select! {
-        served = axum::serve(listener, router) => Ok(served?),
-        _ = said.recv() => Ok(()),
-    }
-}
-
-/// `201` sold, `409` sold out or overtaken, `423` others have the articles, `503` no locks to be had: try again.
-async fn place(State(shop): State<Arc<Shop>>, body: String) -> (StatusCode, String) {
-    let order: Order = match serde_json::from_str(&body) {
-        Ok(order) => order,
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")),
-    };
-    match shop.place(&order).await {
-        Ok(()) => (StatusCode::CREATED, format!("{}\n", order.id)),
-        Err(Rejection { status, why }) => (status, format!("{why}\n")),
-    }
-}
-
 /// An order that was not sold, and what the customer is told.
-struct Rejection {
-    status: StatusCode,
-    why: String,
+pub(super) struct Rejection {
+    pub(super) status: StatusCode,
+    pub(super) why: String,
 }
 
 impl From<lock::Error> for Rejection {
@@ -118,7 +74,7 @@ impl From<Refusal> for Rejection {
 }
 
 impl Shop {
-    async fn place(&self, order: &Order) -> Result<(), Rejection> {
+    pub(super) async fn place(&self, order: &Order) -> Result<(), Rejection> {
         let mut wanted: BTreeMap<&str, i64> = BTreeMap::new();
         for line in &order.lines {
             *wanted.entry(&line.sku).or_default() += i64::from(line.quantity);
@@ -137,7 +93,7 @@ impl Shop {
         let Some(locks) = &self.locks else { return Ok(None) };
         let keys: Vec<String> = wanted.keys().map(|sku| key(sku)).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let options = LockOptions::new().ttl(TTL).wait(WAIT);
+        let options = LockOptions::new().ttl(TTL).wait(self.patience.wait());
         locks.lock_many(&keys, &options).await.map(Some)
     }
 
