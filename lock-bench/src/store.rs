@@ -42,7 +42,7 @@ pub(crate) fn made(url: String) -> Making {
 /// A connection of the benchmark's own, to ask the server what no client can tell.
 #[async_trait]
 pub(crate) trait Probe: Send + Sync {
-    /// Makes the shortest round trip that there is.
+    /// Makes the shortest round trip that a release or a grant could make.
     async fn ping(&self) -> Outcome;
 
     /// Tells what the server has carried out so far.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use etcd_client::Txn;
-use etcd_client::TxnResponse;
 use lock_core::Attempt;
 use lock_core::Claim;
 use lock_core::Release;
 use lock_core::Result;
 
 use crate::backend::Inner;
+use crate::batch::Settled;
 use crate::claims::Entry;
 use crate::claims::Hanging;
 use crate::claims::Mine;
@@ -20,7 +20,6 @@ use crate::lease::Class;
 use crate::line;
 use crate::line::Contender;
 use crate::line::Line;
-use crate::look::revision;
 use crate::requests;
 
 /// How often a line that admits a claim may change before it stands in line to get in.
@@ -46,7 +45,7 @@ impl Inner {
         if let (Some(revision), Some(mode)) = (mine.revision, mine.mode) {
             claim.check_beside(claim.token, mode)?;
             let turn = requests::turn(claim, full.id, revision);
-            let answer = self.put(turn, &[&full], entry).await?;
+            let answer = self.put(claim, turn, &[&full], entry).await?;
             if answer.succeeded() {
                 return self.acquired(claim, revision, &full, entry);
             }
@@ -63,7 +62,7 @@ impl Inner {
         {
             let short = Hanging { class, id: granted.id, lease: granted.lease };
             let take = requests::take_or_join(claim, full.id, short.id);
-            let answer = self.put(take, &[&full, &short], entry).await?;
+            let answer = self.put(claim, take, &[&full, &short], entry).await?;
             return self.joined(claim, &full, short, entry, answer).await;
         }
         let held = self.try_once(claim, &full, entry).await?;
@@ -74,7 +73,7 @@ impl Inner {
         }
         let short = self.hanging(class).await?;
         let join = requests::take_or_join(claim, full.id, short.id);
-        let answer = self.put(join, &[&full, &short], entry).await?;
+        let answer = self.put(claim, join, &[&full, &short], entry).await?;
         self.joined(claim, &full, short, entry, answer).await
     }
 
@@ -85,10 +84,10 @@ impl Inner {
         full: &Hanging,
         short: Hanging,
         entry: &Entry,
-        answer: TxnResponse,
+        answer: Settled,
     ) -> Result<Attempt, Failure> {
         if answer.succeeded() {
-            return self.acquired(claim, revision(&answer), full, entry);
+            return self.acquired(claim, answer.revision, full, entry);
         }
         entry.state().lease = Some(short);
         let line = self.line_of(&claim.key, &answer).await?;
@@ -106,9 +105,9 @@ impl Inner {
     ) -> Result<Option<Attempt>, Failure> {
         let mut txn = requests::take_free(claim, full.id);
         for _ in 0..TRIES {
-            let answer = self.put(txn, &[full], entry).await?;
+            let answer = self.put(claim, txn, &[full], entry).await?;
             if answer.succeeded() {
-                return self.acquired(claim, revision(&answer), full, entry).map(Some);
+                return self.acquired(claim, answer.revision, full, entry).map(Some);
             }
             let line = self.line_of(&claim.key, &answer).await?;
             if line.place(&keys::own(claim)).is_some() {
@@ -143,7 +142,7 @@ impl Inner {
         if checked.is_ok() && place < line.holding() {
             if lease != full.id {
                 let move_to = requests::move_to(claim, full.id, revision);
-                let moved = self.put(move_to, &[full], entry).await?;
+                let moved = self.put(claim, move_to, &[full], entry).await?;
                 if !moved.succeeded() {
                     entry.state().lost();
                     return Ok(None);
@@ -152,7 +151,8 @@ impl Inner {
             return self.acquired(claim, revision, full, entry).map(Some);
         }
         if checked.is_err() || !claim.queue {
-            self.txn(requests::delete(&keys::own(claim), revision)).await?;
+            let delete = requests::delete(&keys::own(claim), revision);
+            self.batches.settle(&claim.key, delete).await?;
             entry.state().lost();
             checked?;
             return Ok(Some(self.held(line, None)));
@@ -171,11 +171,12 @@ impl Inner {
     /// there is no answer.
     async fn put(
         &self,
+        claim: &Claim,
         txn: Txn,
         leases: &[&Hanging],
         entry: &Entry,
-    ) -> Result<TxnResponse, Failure> {
-        let answer = self.txn(txn).await;
+    ) -> Result<Settled, Failure> {
+        let answer = self.batches.settle(&claim.key, txn).await;
         match answer.as_ref().map_err(|failure| failure.what) {
             Err(What::Silence) => leases.iter().for_each(|lease| entry.state().unsure(lease)),
             Err(What::NoLease) => {
@@ -230,6 +231,6 @@ impl Inner {
             None if deleted => return Ok(true),
             None => requests::delete_any(claim),
         };
-        Ok(self.txn(delete).await?.succeeded())
+        Ok(self.batches.settle(&claim.key, delete).await?.succeeded())
     }
 }

@@ -35,6 +35,7 @@ use lock_core::Watch;
 use lock_core::WatchFor;
 use lock_core::async_trait;
 
+use crate::batch::Batches;
 use crate::claims::Claims;
 use crate::client::Route;
 use crate::error::Failure;
@@ -43,6 +44,7 @@ use crate::hub::Target;
 use crate::keys;
 use crate::lease::Leases;
 use crate::line::Blocker;
+use crate::unattended::Unattended;
 
 /// A client of an etcd cluster: the backend to build an engine on. Cloning shares the client.
 #[derive(Clone)]
@@ -52,6 +54,7 @@ pub(crate) struct Inner {
     profile: Profile,
     pub(crate) route: Arc<Route>,
     pub(crate) leases: Leases,
+    pub(crate) batches: Batches,
     pub(crate) claims: Claims,
     hub: Hub,
     /// Added to every create revision.
@@ -66,7 +69,8 @@ impl Etcd {
         let leases = Leases::new(route.clone()).await?;
         let profile = profile(leases.least);
         let (hub, claims) = (Hub::start(&route), Claims::default());
-        Ok(Self(Arc::new(Inner { profile, route, leases, claims, hub, fence_base })))
+        let batches = Batches::new(route.clone());
+        Ok(Self(Arc::new(Inner { profile, route, leases, batches, claims, hub, fence_base })))
     }
 
     /// Carries a step out to its end also if its caller goes away: the server may have it already.
@@ -74,8 +78,7 @@ impl Etcd {
         &self,
         step: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let gone = |_| Err(Error::new(ErrorKind::Closed, "the runtime has ended").ambiguous());
-        self.0.route.runtime().spawn(step).await.unwrap_or_else(gone)
+        Unattended::new(self.0.route.runtime(), step).await
     }
 }
 
@@ -89,11 +92,7 @@ async fn fence_base(route: &Route, base: Option<u64>) -> Result<u64> {
             .or_else([read]),
         None => Txn::new().and_then([read]),
     };
-    let send = move |mut client: etcd_client::Client| {
-        let txn = txn.clone();
-        async move { client.txn(txn).await }
-    };
-    let answer = route.ask(send).await?;
+    let answer = route.settle(txn).await?.answer;
     let Some(TxnOpResponse::Get(found)) = answer.op_responses().pop() else {
         return Err(Failure::corrupt("the store did not say what to add to fences").into());
     };

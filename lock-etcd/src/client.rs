@@ -11,18 +11,23 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use etcd_client::ConnectOptions;
+use etcd_client::Txn;
 use lock_core::BootInstant;
 use lock_core::Clock;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio::sync::watch;
 
+use crate::batch::Settled;
 use crate::error::Failure;
 use crate::error::What;
 
 /// A request that was given up after this long, while its server said nothing at all, speaks against
 /// the server.
 const SILENT: Duration = Duration::from_millis(400);
+
+/// The largest answer that is read, in bytes: all that a server can send.
+const LARGE: usize = i32::MAX as usize;
 
 /// The servers behind one URL.
 pub(crate) struct Route {
@@ -68,7 +73,7 @@ impl Route {
     }
 
     /// Asks the present server. If it certainly did nothing, asks each of the others once.
-    pub(crate) async fn ask<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, Failure>
+    pub(crate) async fn ask<T, F>(&self, request: impl Fn(&Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
@@ -89,7 +94,20 @@ impl Route {
         }
     }
 
-    async fn ask_at<T, F>(&self, turn: usize, request: impl Fn(Client) -> F) -> Result<T, Failure>
+    /// Carries out one transaction.
+    pub(crate) async fn settle(&self, txn: Txn) -> Result<Settled, Failure> {
+        let send = |client: &Client| {
+            // Many lines may be in one answer, and what is not read has been done all the same.
+            let mut client = client.kv_client().max_decoding_message_size(LARGE);
+            let txn = txn.clone();
+            async move { client.txn(txn).await }
+        };
+        let answer = self.ask(send).await?;
+        let revision = answer.header().map_or(0, |header| header.revision());
+        Ok(Settled { answer, revision })
+    }
+
+    async fn ask_at<T, F>(&self, turn: usize, request: impl Fn(&Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, etcd_client::Error>>,
     {
@@ -111,9 +129,9 @@ impl Route {
     }
 
     /// The channel to `server`; it is made by the first request.
-    async fn client(&self, server: &Server) -> Result<Client, etcd_client::Error> {
+    async fn client<'a>(&self, server: &'a Server) -> Result<&'a Client, etcd_client::Error> {
         let connect = || Client::connect([&server.url], Some(self.options.clone()));
-        server.client.get_or_try_init(connect).await.cloned()
+        server.client.get_or_try_init(connect).await
     }
 
     /// Goes on with the next server, unless somebody has done so already.

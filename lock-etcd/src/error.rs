@@ -7,7 +7,7 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 
 /// Why a request has no answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) what: What,
     error: Error,
@@ -30,6 +30,10 @@ impl Failure {
     /// An answer that makes no sense.
     pub(crate) fn corrupt(message: &str) -> Self {
         Error::new(ErrorKind::Corrupt, message).into()
+    }
+
+    pub(crate) fn nonsense() -> Self {
+        Self::corrupt("the server answered something else than was asked")
     }
 }
 

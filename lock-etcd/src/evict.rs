@@ -36,7 +36,7 @@ impl Inner {
             let all: Vec<_> = holders.iter().map(delete).collect();
             let answer = self.txn(Txn::new().and_then(all)).await?;
             let done = |it: &TxnOpResponse| matches!(it, TxnOpResponse::Txn(it) if it.succeeded());
-            gone += answer.op_responses().iter().filter(|it| done(it)).count() as u64;
+            gone += answer.answer.op_responses().iter().filter(|it| done(it)).count() as u64;
         }
         Ok(Evicted::new(gone, 0))
     }
@@ -59,9 +59,10 @@ impl Inner {
 
     /// How many contenders hang on a lease.
     async fn locks_on(&self, lease: i64) -> Result<u64, Failure> {
-        let look = |mut client: etcd_client::Client| async move {
-            let keys = LeaseTimeToLiveOptions::new().with_keys();
-            client.lease_time_to_live(lease, Some(keys)).await
+        let look = |client: &etcd_client::Client| {
+            let (mut client, keys) =
+                (client.lease_client(), LeaseTimeToLiveOptions::new().with_keys());
+            async move { client.time_to_live(lease, Some(keys)).await }
         };
         let answer = self.route.ask(look).await?;
         Ok(answer.keys().iter().filter(|key| keys::split(key).is_some()).count() as u64)

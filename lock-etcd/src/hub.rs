@@ -245,8 +245,8 @@ async fn follow(
     switches: &mut watch::Receiver<usize>,
     (id, target): (i64, Target),
 ) -> Result<(), Failure> {
-    let open = move |mut client: Client| {
-        let (key, options) = target.clone().request(id);
+    let open = move |client: &Client| {
+        let (mut client, (key, options)) = (client.watch_client(), target.clone().request(id));
         async move { client.watch(key, Some(options)).await }
     };
     let (mut sender, mut stream) = route.ask(open).await?.split();

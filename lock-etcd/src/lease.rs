@@ -204,7 +204,10 @@ impl Class {
 
 async fn renew(route: &Route, class: &Class, granted: Granted) -> Result<Option<Granted>, Failure> {
     let (since, id) = (route.now(), granted.id);
-    let keep = move |mut client: Client| async move { client.lease_keep_alive(id).await };
+    let keep = move |client: &Client| {
+        let mut client = client.lease_client();
+        async move { client.keep_alive(id).await }
+    };
     match route.ask(keep).await {
         Ok(_) => {
             let lease = Lease { since, ..granted.lease };
@@ -220,14 +223,21 @@ async fn renew(route: &Route, class: &Class, granted: Granted) -> Result<Option<
 
 async fn grant(route: &Route, seconds: i64) -> Result<Granted, Failure> {
     let since = route.now();
-    let granted =
-        route.ask(move |mut client| async move { client.lease_grant(seconds, None).await }).await?;
+    let grant = |client: &Client| {
+        let mut client = client.lease_client();
+        async move { client.grant(seconds, None).await }
+    };
+    let granted = route.ask(grant).await?;
     let ttl = Duration::from_secs(granted.ttl().unsigned_abs());
     Ok(Granted { id: granted.id(), lease: Lease { since, ttl } })
 }
 
 pub(crate) async fn revoke(route: &Route, id: i64) -> Result<(), Failure> {
-    match route.ask(move |mut client| async move { client.lease_revoke(id).await }).await {
+    let revoke = |client: &Client| {
+        let mut client = client.lease_client();
+        async move { client.revoke(id).await }
+    };
+    match route.ask(revoke).await {
         Ok(_) => Ok(()),
         Err(failure) if failure.what == What::NoLease => Ok(()),
         Err(failure) => Err(failure),

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod backend;
+mod batch;
 mod claims;
 mod client;
 mod config;
@@ -16,6 +17,7 @@ mod line;
 mod list;
 mod look;
 mod requests;
+mod unattended;
 
 pub use backend::Etcd;
 pub use config::DRIVER;

@@ -7,7 +7,6 @@ use etcd_client::KeyValue;
 use etcd_client::Txn;
 use etcd_client::TxnOp;
 use etcd_client::TxnOpResponse;
-use etcd_client::TxnResponse;
 use lock_core::Claim;
 use lock_core::KeyState;
 use lock_core::LockKey;
@@ -15,6 +14,7 @@ use lock_core::Peek;
 use lock_core::Result;
 
 use crate::backend::Inner;
+use crate::batch::Settled;
 use crate::error::Failure;
 use crate::keys;
 use crate::line::Line;
@@ -22,40 +22,30 @@ use crate::requests;
 
 impl Inner {
     /// Carries out one transaction.
-    pub(crate) async fn txn(&self, txn: Txn) -> Result<TxnResponse, Failure> {
-        let send = |mut client: etcd_client::Client| {
-            let txn = txn.clone();
-            async move { client.txn(txn).await }
-        };
-        self.route.ask(send).await
+    pub(crate) async fn txn(&self, txn: Txn) -> Result<Settled, Failure> {
+        self.route.settle(txn).await
     }
 
     /// Carries out steps that read, a hundred at a time; one answer each, in order.
     pub(crate) async fn read(&self, steps: Vec<TxnOp>) -> Result<Vec<Answer>, Failure> {
         let mut answers = Vec::with_capacity(steps.len());
         for steps in steps.chunks(requests::STEPS) {
-            let answer = self.txn(Txn::new().and_then(steps)).await?;
-            let revision = revision(&answer);
+            let Settled { answer, revision } = self.txn(Txn::new().and_then(steps)).await?;
             for response in answer.op_responses() {
-                let TxnOpResponse::Get(found) = response else { return Err(nonsense()) };
+                let TxnOpResponse::Get(found) = response else { return Err(Failure::nonsense()) };
                 answers.push(Answer { found, revision });
             }
         }
-        if answers.len() == steps.len() { Ok(answers) } else { Err(nonsense()) }
+        if answers.len() == steps.len() { Ok(answers) } else { Err(Failure::nonsense()) }
     }
 
     /// Reads the line from the look that ends a transaction.
-    pub(crate) async fn line_of(
-        &self,
-        key: &LockKey,
-        answer: &TxnResponse,
-    ) -> Result<Line, Failure> {
-        let revision = revision(answer);
-        match answer.op_responses().pop() {
+    pub(crate) async fn line_of(&self, key: &LockKey, settled: &Settled) -> Result<Line, Failure> {
+        match settled.answer.op_responses().pop() {
             Some(TxnOpResponse::Get(found)) => {
-                self.line_from(key, Answer { found, revision }).await
+                self.line_from(key, Answer { found, revision: settled.revision }).await
             }
-            _ => Err(nonsense()),
+            _ => Err(Failure::nonsense()),
         }
     }
 
@@ -80,8 +70,9 @@ impl Inner {
         to: Vec<u8>,
         revision: i64,
     ) -> Result<GetResponse, Failure> {
-        let get = |mut client: etcd_client::Client| {
+        let get = |client: &etcd_client::Client| {
             let (from, page) = (from.clone(), requests::page(to.clone()).with_revision(revision));
+            let mut client = client.kv_client();
             async move { client.get(from, Some(page)).await }
         };
         self.route.ask(get).await
@@ -89,7 +80,7 @@ impl Inner {
 
     pub(crate) async fn line(&self, key: &LockKey) -> Result<Line, Failure> {
         let answer = self.read(vec![requests::look(key)]).await?.pop();
-        self.line_from(key, answer.ok_or_else(nonsense)?).await
+        self.line_from(key, answer.ok_or_else(Failure::nonsense)?).await
     }
 
     /// Reads the line of each key once, however many claims want it.
@@ -133,12 +124,4 @@ impl Inner {
 pub(crate) struct Answer {
     pub(crate) found: GetResponse,
     pub(crate) revision: i64,
-}
-
-pub(crate) fn revision(answer: &TxnResponse) -> i64 {
-    answer.header().map_or(0, |header| header.revision())
-}
-
-fn nonsense() -> Failure {
-    Failure::corrupt("the server answered something else than was asked")
 }

@@ -15,14 +15,20 @@ use etcd_client::Client;
 use etcd_client::GetOptions;
 use etcd_client::PutOptions;
 use etcd_client::TxnOp;
+use lock_core::Attempt;
+use lock_core::Claim;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
 use lock_core::EngineOptions;
 use lock_core::ErrorKind;
 use lock_core::Fence;
+use lock_core::LockKey;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
+use lock_core::Owner;
+use lock_core::Release;
 use lock_core::Result;
+use lock_core::SharedBackend;
 use lock_core::TryLock;
 use lock_etcd::DRIVER;
 use lock_etcd::fenced;
@@ -153,6 +159,89 @@ async fn a_free_key_costs_one_transaction_to_lock_and_one_to_unlock() {
     assert_eq!(all(&server) - requests, 2 * ROUNDS, "no other requests");
 }
 
+fn claim(key: &str) -> Claim {
+    Claim::new(LockKey::new(key).unwrap(), Owner::new("ann").unwrap(), seconds(30))
+}
+
+/// Makes all attempts at once while the server is frozen, so that all but the first gather. Returns what came of
+/// them, and how many transactions that took.
+async fn together(
+    server: &Server,
+    backend: &SharedBackend,
+    claims: &[Claim],
+) -> (Vec<Result<Attempt>>, u64) {
+    let txns = || {
+        server.sum("grpc_server_started_total{grpc_method=\"Txn\",grpc_service=\"etcdserverpb.KV\"")
+    };
+    let before = txns();
+    server.freeze();
+    let attempts = claims.iter().map(|claim| {
+        let (backend, claim) = (backend.clone(), claim.clone());
+        tokio::spawn(async move { backend.attempt(&claim).await })
+    });
+    let attempts: Vec<_> = attempts.collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.thaw();
+    let mut outcomes = Vec::new();
+    for attempt in attempts {
+        outcomes.push(attempt.await.unwrap());
+    }
+    (outcomes, txns() - before)
+}
+
+fn acquired(outcome: &Result<Attempt>) -> bool {
+    matches!(outcome, Ok(Attempt::Acquired { .. }))
+}
+
+/// Opens a backend whose lease is at hand.
+async fn warm(url: &str) -> SharedBackend {
+    let backend = DRIVER.open(ConnectUrl::parse(url).unwrap()).await.unwrap();
+    assert!(acquired(&backend.attempt(&claim("shop:warm")).await));
+    backend
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_come_while_one_is_under_way_go_out_together() {
+    let server = Server::start(&[]);
+    let backend = warm(&server.url()).await;
+    let claims: Vec<_> = (0..40).map(|number| claim(&format!("k/{number}"))).collect();
+    let (outcomes, txns) = together(&server, &backend, &claims).await;
+    assert!(outcomes.iter().all(acquired), "{outcomes:?}");
+    // One alone, and the rest; later ones, if this machine is busy.
+    assert!((2..=8).contains(&txns), "{txns} transactions for 40");
+    for claim in &claims {
+        assert_eq!(backend.release(claim).await.unwrap(), Release::Released);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_attempts_at_one_lock_that_go_out_at_once_one_holds() {
+    let server = Server::start(&[]);
+    let backend = warm(&server.url()).await;
+    let of = |number: usize| {
+        let mut claim = claim(&format!("k/{}", number % 4));
+        claim.queue = number % 3 == 0;
+        claim
+    };
+    let claims: Vec<_> = (0..40).map(of).collect();
+    let (outcomes, _) = together(&server, &backend, &claims).await;
+    for lock in 0..4 {
+        let holding = outcomes.iter().skip(lock).step_by(4).filter(|it| acquired(it)).count();
+        assert_eq!(holding, 1, "of {lock}: {outcomes:?}");
+    }
+    // Each place in the line has a revision of its own.
+    let mut client = client(&server).await;
+    for lock in 0..4 {
+        let line = client.get(format!("k/{lock}/"), Some(GetOptions::new().with_prefix())).await;
+        let line = line.unwrap();
+        let mut came: Vec<_> = line.kvs().iter().map(|kv| kv.create_revision()).collect();
+        let count = came.len();
+        came.sort_unstable();
+        came.dedup();
+        assert_eq!(came.len(), count);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keeping_a_hundred_locks_takes_two_requests_a_round() {
     let server = Server::start(&[]);
@@ -251,6 +340,13 @@ async fn users_log_in_and_no_error_shows_a_password() {
     guard.unlock().await.unwrap();
     let error = locks.lock("other:a", &options()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    // What goes out together with one that is refused is carried out all the same.
+    let backend = warm(&format!("etcd://ann:t0psecret@{host}")).await;
+    let claims: Vec<_> = ["shop:b", "shop:c", "other:a", "shop:d", "shop:e"].map(claim).into();
+    let (outcomes, _) = together(&server, &backend, &claims).await;
+    for (claim, outcome) in claims.iter().zip(&outcomes) {
+        assert_eq!(acquired(outcome), claim.key.as_str() != "other:a", "{outcome:?}");
+    }
     for login in ["", "ann:wr0ngsecret@"] {
         let error = open(&format!("etcd://{login}{host}")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");

@@ -10,8 +10,6 @@ use lock_core::Attempt;
 use lock_core::Backend;
 use lock_core::Claim;
 use lock_core::Cursor;
-use lock_core::Error;
-use lock_core::ErrorKind;
 use lock_core::Evicted;
 use lock_core::Eviction;
 use lock_core::FenceKind;
@@ -31,10 +29,12 @@ use lock_core::Wakeup;
 use lock_core::Watch;
 use lock_core::WatchFor;
 use lock_core::async_trait;
+use tokio::runtime::Handle;
 
 use crate::claims::Mine;
 use crate::client::Client;
 use crate::names;
+use crate::unattended::Unattended;
 
 /// A client of an ensemble: the backend to build an engine on. Cloning shares the client and its
 /// session.
@@ -44,11 +44,13 @@ pub struct Zookeeper(Arc<Inner>);
 struct Inner {
     profile: Profile,
     client: Client,
+    runtime: Handle,
 }
 
 impl Zookeeper {
     pub(crate) fn new(client: Client) -> Self {
-        Self(Arc::new(Inner { profile: profile(client.timeout(), client.margin()), client }))
+        let (profile, runtime) = (profile(client.timeout(), client.margin()), Handle::current());
+        Self(Arc::new(Inner { profile, client, runtime }))
     }
 }
 
@@ -70,12 +72,12 @@ impl Backend for Zookeeper {
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         let mut mine = self.0.client.claims.get_or_new(claim.token).lock_owned().await;
         let (inner, claim) = (self.0.clone(), claim.clone());
-        finish(async move {
+        let attempt = async move {
             let attempt = inner.client.attempt(&claim, &mut mine).await;
             inner.tidy(&claim, &mine);
             attempt
-        })
-        .await
+        };
+        Unattended::new(&self.0.runtime, attempt).await
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
@@ -88,12 +90,12 @@ impl Backend for Zookeeper {
         };
         let mut mine = entry.lock_owned().await;
         let (inner, claim) = (self.0.clone(), claim.clone());
-        finish(async move {
+        let release = async move {
             let release = inner.client.release(&claim, &mut mine).await;
             inner.tidy(&claim, &mine);
             release
-        })
-        .await
+        };
+        Unattended::new(&self.0.runtime, release).await
     }
 
     async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
@@ -141,14 +143,6 @@ impl Debug for Zookeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Zookeeper").finish_non_exhaustive()
     }
-}
-
-/// Carries a call to its end even if its caller is dropped: the servers may have it already (S7).
-async fn finish<T: Send + 'static>(
-    call: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    let gone = |_| Err(Error::new(ErrorKind::Closed, "the runtime has ended").ambiguous());
-    tokio::spawn(call).await.unwrap_or_else(gone)
 }
 
 fn profile(timeout: Duration, margin: Duration) -> Profile {

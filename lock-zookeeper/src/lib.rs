@@ -12,6 +12,7 @@ mod list;
 mod look;
 mod names;
 mod session;
+mod unattended;
 mod watch;
 
 pub use backend::Zookeeper;

@@ -47,6 +47,7 @@ pub(crate) const SUBJECT: Subject = Subject {
         "bare transactions: put if the range is empty, and a delete if it is still the same, under one lease and \
          over one channel; Lock RPC: the server's own, its fence is not told",
         "who waits: ours by watch, bare transactions try again every 5 to 15 ms, Lock RPC in the server",
+        "the ping is a write, as a release and a grant are",
         "contention and idle go without Lock RPC: under many waiters it stops answering until the server is started anew",
     ],
 };

@@ -45,7 +45,7 @@ pub(crate) const SUBJECT: Subject = Subject {
         "bare calls: create and list sent together, and a delete, on one session; zookeeper-client: the lock of the same \
          client, with the names of Curator; its guard deletes in the background, here the delete is waited for",
         "who waits: ours and zookeeper-client watch who is before them, bare calls look every 5 to 15 ms",
-        "the server syncs each write",
+        "the server syncs each write; the ping is one, as a release and a grant are",
     ],
 };
 

@@ -24,7 +24,7 @@ pub(super) async fn open(url: String) -> Outcome<Box<dyn Probe>> {
 #[async_trait]
 impl Probe for Connection {
     async fn ping(&self) -> Outcome {
-        self.kv.clone().get("ping", None).await?;
+        self.kv.clone().put("ping", "", None).await?;
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use zookeeper_client::Acls;
 use zookeeper_client::Client;
+use zookeeper_client::CreateMode;
 
 use super::address;
 use super::connect;
@@ -13,13 +15,19 @@ use crate::failure::Outcome;
 use crate::store::Load;
 use crate::store::Probe;
 
+/// The node that a ping writes.
+const PING: &str = "/ping";
+
 struct Connection {
     client: Client,
     url: String,
 }
 
 pub(super) async fn open(url: String) -> Outcome<Box<dyn Probe>> {
-    Ok(Box::new(Connection { client: connect(&url).await?, url }))
+    let client = connect(&url).await?;
+    let options = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    client.create(PING, &[], &options).await?;
+    Ok(Box::new(Connection { client, url }))
 }
 
 /// Sends a command of four letters.
@@ -37,7 +45,7 @@ pub(super) async fn ask(url: &str, command: &str) -> Outcome<String> {
 #[async_trait]
 impl Probe for Connection {
     async fn ping(&self) -> Outcome {
-        self.client.check_stat("/").await?;
+        self.client.set_data(PING, &[], None).await?;
         Ok(())
     }
 
