@@ -6,10 +6,9 @@
 //! sent the last statement that was answered.
 
 mod attempt;
-mod group;
+mod queue;
 mod release;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,8 @@ use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-use self::group::Group;
+use self::queue::Batch;
+use self::queue::Queue;
 use crate::error::During;
 use crate::error::classify;
 use crate::error::is_fatal;
@@ -106,30 +106,26 @@ impl Session {
     }
 
     /// Serves until nobody can ask any more.
-    pub(crate) async fn run(mut self, mut queue: mpsc::UnboundedReceiver<Request>) {
-        let mut pending = VecDeque::new();
-        while let Some(first) = self.next(&mut queue).await {
-            pending.push_back(first);
-            while !pending.is_empty() {
-                self.keep_first(&mut pending, &mut queue).await;
-                let group = Group::of(&mut pending);
-                if group.keys.is_empty()
-                    && let Some(alone) = pending.pop_front()
-                {
-                    self.answer(alone).await;
-                }
-                self.carry_out(group).await;
-                self.tell_refused().await;
+    pub(crate) async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let mut queue = Queue::default();
+        while let Some(first) = self.next(&mut requests).await {
+            self.take_in(first, &mut queue).await;
+            self.gather(&mut requests, &mut queue).await;
+            while let Some(batch) = queue.next() {
+                self.carry_out(batch).await;
+                // Who was answered may come with the next wish, which then goes along with those of others.
+                tokio::task::yield_now().await;
+                self.gather(&mut requests, &mut queue).await;
             }
         }
     }
 
     /// Returns the next request. A session that the server ends meanwhile is over at once.
-    async fn next(&mut self, queue: &mut mpsc::UnboundedReceiver<Request>) -> Option<Request> {
+    async fn next(&mut self, requests: &mut mpsc::UnboundedReceiver<Request>) -> Option<Request> {
         loop {
             tokio::select! {
                 biased;
-                request = queue.recv() => return request,
+                request = requests.recv() => return request,
                 () = self.ended() => self.lose(),
             }
         }
@@ -144,36 +140,37 @@ impl Session {
         }
     }
 
-    /// Renews before all else, so that no crowd of calls costs what is held.
-    async fn keep_first(
-        &mut self,
-        pending: &mut VecDeque<Request>,
-        queue: &mut mpsc::UnboundedReceiver<Request>,
-    ) {
-        while let Ok(request) = queue.try_recv() {
-            match request {
-                Request::Keep(..) => self.answer(request).await,
-                _ => pending.push_back(request),
-            }
+    async fn gather(&mut self, requests: &mut mpsc::UnboundedReceiver<Request>, queue: &mut Queue) {
+        while let Ok(request) = requests.try_recv() {
+            self.take_in(request, queue).await;
         }
     }
 
-    async fn carry_out(&mut self, group: Group) {
-        self.release_all(group.releases).await;
-        self.attempt_all(group.attempts).await;
-    }
-
-    async fn answer(&mut self, request: Request) {
-        match request {
-            Request::Keep(claims, reply) => drop(reply.send(self.keep(&claims).await)),
-            Request::GiveBack => drop(self.heartbeat().await),
-            Request::Ended(pids) => {
+    /// Renews before all else, so that no crowd of calls costs what is held.
+    async fn take_in(&mut self, request: Request, queue: &mut Queue) {
+        match queue.put(request) {
+            Some(Request::Keep(claims, reply)) => drop(reply.send(self.keep(&claims).await)),
+            Some(Request::GiveBack) => drop(self.heartbeat().await),
+            Some(Request::Ended(pids)) => {
                 if self.live.as_ref().is_some_and(|live| pids.contains(&live.identity.pid)) {
                     self.lose();
                 }
             }
-            Request::Close(reply) => drop(reply.send(self.close().await)),
-            Request::Attempt(..) | Request::Release(..) => {}
+            _ => {}
+        }
+    }
+
+    async fn carry_out(&mut self, batch: Batch) {
+        match batch {
+            Batch::Releases(releases) => self.release_all(releases).await,
+            Batch::Attempts(attempts) => {
+                self.attempt_all(attempts).await;
+                self.tell_refused().await;
+            }
+            Batch::Close(replies) => {
+                let closed = self.close().await;
+                replies.into_iter().for_each(|reply| drop(reply.send(closed.clone())));
+            }
         }
     }
 

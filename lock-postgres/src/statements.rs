@@ -74,7 +74,26 @@ SELECT got.n, got.num, got.ok, mark.fence,
   CASE WHEN got.ok AND $7 <> '' THEN set_config('idle_session_timeout', $7, false) END
 FROM got LEFT JOIN mark ON mark.lock_key = got.k";
 
-/// The same with a line or in a shared mode, for one key. Parameters: 1 key, 2 token, 3 mode, 4 owner, 5 whether to stand
+/// The same for one key, which costs the server two thirds. Parameters: as before, each for one.
+const ACQUIRE_ONE: &str = "\
+WITH got AS MATERIALIZED (
+  SELECT hashtextextended($1, 0) AS num, CASE
+    WHEN (SELECT true FROM {schema}.claims c WHERE c.lock_key = $1 LIMIT 1) THEN NULL
+    ELSE pg_try_advisory_lock(hashtextextended($1, 0)) END AS ok
+  WHERE pg_backend_pid() = $5),
+mark AS (
+  INSERT INTO {schema}.holders AS h (lock_key, num, token, owner, pid, session, acquired_at, fence)
+  SELECT $1, num, $2, $3, $5, $6, clock_timestamp(),
+    greatest($4, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+  FROM got WHERE ok
+  ON CONFLICT (lock_key) DO UPDATE SET fence = greatest(h.fence + 1, excluded.fence),
+    token = excluded.token, owner = excluded.owner, pid = excluded.pid, session = excluded.session,
+    acquired_at = excluded.acquired_at, evicted = false
+  RETURNING fence)
+SELECT 1::bigint, num, ok, (SELECT fence FROM mark),
+  CASE WHEN ok AND $7 <> '' THEN set_config('idle_session_timeout', $7, false) END FROM got";
+
+/// Takes a key with a line or in a shared mode. Parameters: 1 key, 2 token, 3 mode, 4 owner, 5 whether to stand
 /// in line, 6 floor, 7 pid, 8 mark, 9 how the session holds it, 10 the session's time-out or nothing.
 const ATTEMPT: &str = "\
 SELECT num, fence, clash,
@@ -89,6 +108,12 @@ const RELEASE: &str = "\
 SELECT n, CASE WHEN pg_advisory_unlock(num) THEN {wake} END,
   CASE WHEN n = 1 AND $3 <> '' THEN set_config('idle_session_timeout', $3, false) END
 FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS t (num, k, n)";
+
+/// The same of one key. Parameters: 1 number, 2 key, 3 the session's time-out or nothing.
+const RELEASE_ONE: &str = "\
+SELECT 1::bigint, CASE WHEN pg_advisory_unlock($1) THEN {wake} END,
+  CASE WHEN $3 <> '' THEN set_config('idle_session_timeout', $3, false) END
+FROM (SELECT $2 AS k) t";
 
 /// Tells of a key that has become free, if a waiter shows itself.
 const WAKE_IF_WAITED: &str = "\
@@ -204,8 +229,10 @@ pub(crate) struct Statements {
     pub(crate) end_ghost: Arc<str>,
     pub(crate) lives: Arc<str>,
     pub(crate) acquire: Arc<str>,
+    pub(crate) acquire_one: Arc<str>,
     pub(crate) attempt: Arc<str>,
     pub(crate) release: Arc<str>,
+    pub(crate) release_one: Arc<str>,
     pub(crate) leave: Arc<str>,
     pub(crate) wake: Arc<str>,
     pub(crate) heartbeat: Arc<str>,
@@ -225,8 +252,10 @@ impl Statements {
             end_ghost: write(END_GHOST),
             lives: write(LIVES),
             acquire: write(ACQUIRE),
+            acquire_one: write(ACQUIRE_ONE),
             attempt: write(ATTEMPT),
             release: write(RELEASE),
+            release_one: write(RELEASE_ONE),
             leave: write(LEAVE),
             wake: write(WAKE),
             heartbeat: write(HEARTBEAT),

@@ -1,13 +1,15 @@
-//! A MariaDB server, the two statements that a lock on it takes at the least, and what others use.
+//! A MariaDB server or one that is named, the two statements that a lock on it takes at the least, and what others use.
 
 mod bare;
 mod peers;
 mod probe;
 
+use std::env;
 use std::path::Path;
 use std::path::PathBuf;
 
 use conformance_tests::free_port;
+use sqlx::AssertSqlSafe;
 use sqlx::ConnectOptions as _;
 use sqlx::MySqlConnection;
 use sqlx::MySqlPool;
@@ -29,7 +31,7 @@ pub(crate) const SUBJECT: Subject = Subject {
     name: "mysql",
     store: |folder| Box::pin(start(folder)),
     probe: Some(|url| Box::pin(probe::open(url))),
-    version: || Box::pin(async { told_version(Path::new("mariadbd"), "Ver ", "MariaDB") }),
+    version: || Box::pin(version()),
     has_processes: true,
     is_connection: |target| target.starts_with("socket:"),
     bare: Some(Rival {
@@ -59,8 +61,35 @@ pub(crate) const SUBJECT: Subject = Subject {
 const FEW: u32 = 4;
 const MANY: u32 = 64;
 
+/// Names a server to measure instead of MariaDB, each lane in a database of its own.
+const SERVER: &str = "LOCK_BENCH_MYSQL_URL";
+
+async fn version() -> Outcome<String> {
+    let Ok(url) = env::var(SERVER) else {
+        return told_version(Path::new("mariadbd"), "Ver ", "MariaDB");
+    };
+    let mut server = connect(&url).await?;
+    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut server).await?;
+    Ok(format!("MySQL {version}"))
+}
+
+/// A database of the server that was named.
+async fn given(url: &str, folder: &Path) -> Outcome<Store> {
+    let name = folder.file_name().map(|name| name.to_string_lossy().to_string());
+    let name =
+        name.unwrap_or_default().replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+    let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    let mut connection = connect(url).await?;
+    sqlx::raw_sql(create).execute(&mut connection).await?;
+    let server = url.rsplit_once('/').map_or(url, |(server, _)| server);
+    Ok(Store { url: format!("{server}/{name}"), server: None })
+}
+
 /// A server for one lane.
 async fn start(folder: PathBuf) -> Outcome<Store> {
+    if let Ok(url) = env::var(SERVER) {
+        return given(&url, &folder).await;
+    }
     let option = |name: &str, path: &Path| format!("--{name}={}", path.display());
     let (data, temporary) = (option("datadir", &folder.join("data")), option("tmpdir", &folder));
     let mut user = Vec::new();

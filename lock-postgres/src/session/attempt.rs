@@ -33,9 +33,6 @@ const COUNT_EVERY: usize = 256;
 impl Session {
     /// Carries out attempts at different keys.
     pub(super) async fn attempt_all(&mut self, tries: Tries) {
-        if tries.is_empty() {
-            return;
-        }
         if let Err(error) = self.connect().await {
             return refuse_all(tries, &error);
         }
@@ -109,16 +106,24 @@ impl Session {
         let claims = || tries.iter().map(|(claim, _)| claim);
         let lease = self.lease_for(claims());
         let Some(live) = &self.live else { return Err(no_answer()) };
-        let acquire = self
-            .link
-            .statement(&self.link.statements.acquire)
-            .bind(claims().map(|claim| claim.key.to_string()).collect::<Vec<_>>())
-            .bind(claims().map(|claim| claim.token.to_string()).collect::<Vec<_>>())
-            .bind(claims().map(|claim| claim.owner.to_string()).collect::<Vec<_>>())
-            .bind(claims().map(floor).collect::<Vec<_>>())
-            .bind(live.identity.pid)
-            .bind(live.identity.mark)
-            .bind(timeout(lease));
+        let statements = &self.link.statements;
+        let acquire = match &tries[..] {
+            [(claim, _)] => self
+                .link
+                .statement(&statements.acquire_one)
+                .bind(claim.key.to_string())
+                .bind(claim.token.to_string())
+                .bind(claim.owner.to_string())
+                .bind(floor(claim)),
+            _ => self
+                .link
+                .statement(&statements.acquire)
+                .bind(claims().map(|claim| claim.key.to_string()).collect::<Vec<_>>())
+                .bind(claims().map(|claim| claim.token.to_string()).collect::<Vec<_>>())
+                .bind(claims().map(|claim| claim.owner.to_string()).collect::<Vec<_>>())
+                .bind(claims().map(floor).collect::<Vec<_>>()),
+        };
+        let acquire = acquire.bind(live.identity.pid).bind(live.identity.mark).bind(timeout(lease));
         Ok((lease, acquire))
     }
 

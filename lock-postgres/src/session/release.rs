@@ -27,9 +27,6 @@ struct Giving {
 impl Session {
     /// Carries out releases of different keys; those held alone in one statement.
     pub(super) async fn release_all(&mut self, releases: Vec<(Claim, Reply<Release>)>) {
-        if releases.is_empty() {
-            return;
-        }
         self.expire();
         let mut alone = Vec::new();
         for (Claim { key, token, .. }, reply) in releases {
@@ -72,9 +69,17 @@ impl Session {
         if givings.is_empty() {
             return;
         }
-        let nums: Vec<_> = givings.iter().map(|giving| giving.num).collect();
-        let keys: Vec<_> = givings.iter().map(|giving| giving.key.to_string()).collect();
-        let release = self.link.statement(&self.link.statements.release).bind(nums).bind(keys);
+        let statements = &self.link.statements;
+        let release = match &givings[..] {
+            [one] => {
+                self.link.statement(&statements.release_one).bind(one.num).bind(one.key.to_string())
+            }
+            _ => self
+                .link
+                .statement(&statements.release)
+                .bind(givings.iter().map(|giving| giving.num).collect::<Vec<_>>())
+                .bind(givings.iter().map(|giving| giving.key.to_string()).collect::<Vec<_>>()),
+        };
         let rows = self.rows(release.bind(self.timeout_after(givings.len())), PATIENCE).await;
         let rows = rows.and_then(|rows| {
             let told =
