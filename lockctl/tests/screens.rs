@@ -56,10 +56,10 @@ impl Scene {
             scene.holders.push(job);
         }
         for (key, mode, owner) in WAITERS {
+            let before = scene.waiting(key);
             let call = ["run", key, "--mode", mode, "--owner", owner, "--fair", "--wait", "1m"];
             scene.waiters.push(scene.place.start(&[&call[..], &["--", "true"]].concat()));
-            let in_line = scene.waiting(key) + 1;
-            eventually("it is in line", || scene.waiting(key) == in_line);
+            eventually("it is in line", || scene.waiting(key) == before + 1);
         }
         scene
     }
