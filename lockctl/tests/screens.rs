@@ -75,9 +75,9 @@ impl Scene {
             Tty::start(&self.place, &format!("sh -c 'read x; \"$L\" {command}; read x'"), &[], &[]);
         tty.resize(14, columns);
         tty.types("\n");
-        let all =
-            |screen: &str| screen.matches("ci@b").count() == 2 && screen.contains("desk:4712");
-        tty.shows_that("both permits and both readers", all);
+        let processes = HOLDERS.map(|(_, _, owner)| owner.rsplit(':').next().unwrap());
+        let all = |screen: &str| processes.iter().all(|process| screen.contains(process));
+        tty.shows_that("all holders", all);
         if command == "watch" {
             tty.shows("3 waiting");
         }
