@@ -80,6 +80,7 @@ impl Scene {
         tty.shows_that("all holders", all);
         if command == "watch" {
             tty.shows("3 waiting");
+            tty.shows("rows  q quit");
         }
         // What the terminal echoed of the line that began it.
         let screen = tty.screen();
