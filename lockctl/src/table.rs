@@ -200,8 +200,8 @@ mod tests {
         let key = "orders:2026:eu-west-1:42";
         let table = || table(&[[key, "2026-11-21T21:42:00Z"]]);
         let shown = |table: Table<2>, room| table.text(Some(room), false);
-        assert!(shown(table(), 40).contains("…"));
-        assert_eq!(shown(table().without(&[1]), 40), format!("KEY\n{key}\n"));
+        assert!(shown(table(), 38).contains("…"));
+        assert_eq!(shown(table().without(&[1]), 38), format!("KEY\n{key}\n"));
         assert!(shown(table().without(&[1]), 46).contains("2026-11-21T21:42:00Z"));
     }
 

@@ -56,10 +56,10 @@ impl Scene {
             scene.holders.push(job);
         }
         for (key, mode, owner) in WAITERS {
+            let before = scene.waiting(key);
             let call = ["run", key, "--mode", mode, "--owner", owner, "--fair", "--wait", "1m"];
             scene.waiters.push(scene.place.start(&[&call[..], &["--", "true"]].concat()));
-            let in_line = scene.waiting(key) + 1;
-            eventually("it is in line", || scene.waiting(key) == in_line);
+            eventually("it is in line", || scene.waiting(key) == before + 1);
         }
         scene
     }
@@ -75,11 +75,12 @@ impl Scene {
             Tty::start(&self.place, &format!("sh -c 'read x; \"$L\" {command}; read x'"), &[], &[]);
         tty.resize(14, columns);
         tty.types("\n");
-        let all =
-            |screen: &str| screen.matches("ci@b").count() == 2 && screen.contains("desk:4712");
-        tty.shows_that("both permits and both readers", all);
+        let processes = HOLDERS.map(|(_, _, owner)| owner.rsplit(':').next().unwrap());
+        let all = |screen: &str| processes.iter().all(|process| screen.contains(process));
+        tty.shows_that("all holders", all);
         if command == "watch" {
             tty.shows("3 waiting");
+            tty.shows("rows  q quit");
         }
         // What the terminal echoed of the line that began it.
         let screen = tty.screen();

@@ -258,7 +258,8 @@ fn without_colour_there_is_none() {
 
 #[test]
 fn a_terminal_without_a_cursor_is_told_of_the_other_ways() {
-    let mut tty = Tty::lockctl(&Place::new(), &["watch"], &[("TERM", "dumb")]);
+    let place = Place::new();
+    let mut tty = Tty::lockctl(&place, &["watch"], &[("TERM", "dumb")]);
     assert_eq!(tty.ends(), Some(2));
     tty.shows("try watch --json or list");
 }

@@ -23,7 +23,7 @@ use Column::Owner;
 use Column::Waiting;
 
 /// The narrowest owner that tells anything.
-const NARROWEST: usize = 12;
+const NARROWEST: usize = 15;
 
 /// The narrowest key: they tend to begin alike.
 const NARROWEST_KEY: usize = 20;
@@ -120,11 +120,11 @@ mod tests {
 
     #[test]
     fn eighty_columns_have_room_for_everything_unless_keys_are_long() {
-        let everything = columns(80, 16, 40);
+        let everything = columns(80, 13, 40);
         assert_eq!(everything.len(), 8);
         assert!(total(&everything) <= 80, "{everything:?}");
         let without_fence = columns(80, 40, 40);
-        assert_eq!((without_fence.len(), without_fence[0]), (7, (Key, 33)));
+        assert_eq!((without_fence.len(), without_fence[0]), (7, (Key, 30)));
     }
 
     #[test]
@@ -151,8 +151,8 @@ mod tests {
         let shown =
             |room| columns(room, 60, 30).into_iter().map(|(column, _)| column).collect::<Vec<_>>();
         assert!(!shown(70).contains(&Fence));
-        assert_eq!(shown(32), [Key, Owner, Left]);
-        assert_eq!(shown(20), [Key, Left]);
+        assert_eq!(shown(45), [Key, Owner, Left]);
+        assert_eq!(shown(30), [Key, Left]);
         assert_eq!(shown(10), [Key]);
     }
 }
