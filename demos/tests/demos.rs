@@ -31,7 +31,10 @@ fn main() -> ExitCode {
             shows(&["4"], &["200 stored", "409 the write is refused", "A is refused: 409", "428"]);
         }),
         trial("demo_5_meets_psql", &["postgres"], || {
-            shows(&["5"], &["try_advisory_lock(123): false", "after the unlock", "keeps the other"]);
+            shows(
+                &["5"],
+                &["try_advisory_lock(123): false", "after the unlock", "keeps the other"],
+            );
         }),
         trial("demo_6_locks_rows", &["postgres"], || {
             shows(&["6"], &["the order ends as completed", "NOWAIT", "no order is taken twice"]);
@@ -95,7 +98,9 @@ fn what_is_not_there() {
 
 fn a_signal() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let mut demos = Demos::new(&["orders", "storm", "--locks", "redlock", "--db", "sqlite:"]);
+        let stock = tempfile::tempdir().unwrap();
+        let db = format!("sqlite:{}", stock.path().join("stock.db").display());
+        let mut demos = Demos::new(&["orders", "storm", "--locks", "redlock", "--db", &db]);
         demos.command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = demos.command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -43,10 +43,15 @@ pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
     story.check(before == 2 && after == 1, "the table shows who holds what")?;
     story.check(cleaned == 1, "and is cleaned of the expired, and of nothing else")?;
 
+    locks.lock("workflow_execution:work_121", &brief).await?.into_handle()?;
+    pause(ms(1200)).await;
+    let cleaned = locks.cleanup_expired().await?;
+    story.tell("we", format!("cleanup_expired: {cleaned}"));
+    story.check(cleaned >= 1, "we clean it as well; locks are free without it")?;
     let state = locks.status("workflow_execution:work_123").await?;
     let holders: Vec<_> = state.holders.iter().map(ToString::to_string).collect();
     story.tell("we", format!("status: held by {}", holders.join(", ")));
-    let owner = state.holders.first().map(|holder| holder.owner.to_string());
+    let owner = state.holders.first().and_then(|holder| holder.owner.clone());
     story.check(held.is_valid() && owner.as_deref() == Some("replica-1"), "so do we")?;
     held.unlock().await?;
     many(story, &*locks, &mut mysql).await?;
