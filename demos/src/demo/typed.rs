@@ -15,11 +15,9 @@ use crate::story::Story;
 use crate::story::ms;
 use crate::story::pause;
 
-/// Both programs as they are, but for where their servers are.
-const PROGRAMS: &str = r#"
-    redis-cli() { command redis-cli -u "$REDIS" "$@"; }
-    psql() { command psql -XqAt "$POSTGRES"; }
-"#;
+/// Where both programs find their servers.
+const REDIS_CLI: &str = r#"redis-cli -u "$REDIS""#;
+const PSQL: &str = r#"psql -XqAt "$POSTGRES""#;
 
 /// What is typed, and what is answered; redis-cli answers nothing for nil when it writes to no terminal.
 type Lines = [(&'static str, &'static str)];
@@ -140,7 +138,7 @@ impl Shell {
 
     async fn run(&self, line: &str) -> Result<String> {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("{PROGRAMS}\n{line}"));
+        shell.arg("-c").arg(line.replace("redis-cli", REDIS_CLI).replace("psql", PSQL));
         shell.env("REDIS", &self.redis).env("POSTGRES", &self.postgres).stdin(Stdio::null());
         let output = spawn_blocking(move || shell.output()).await??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
