@@ -78,5 +78,6 @@ async fn many(story: &Story, locks: &dyn LockProvider, mysql: &mut MySqlConnecti
     let connections: i64 = sqlx::query_scalar(CONNECTIONS).fetch_one(mysql).await?;
     guards.unlock().await?;
     let ours = connections - 1;
-    story.check(ours <= 4, format!("we have {ours} connections, and never more than 4"))
+    story
+        .check(ours <= 4, format!("they need {ours} of the 4 connections that we have at the most"))
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use lock::LockOptions;
 use tokio::task::spawn_blocking;
 
+use crate::redis_cli::NIL;
 use crate::servers::Servers;
 use crate::servers::connect;
 use crate::story::Result;
@@ -61,6 +62,11 @@ const SECOND: &str = "BEGIN; SELECT * FROM orders WHERE id = 123 FOR UPDATE; \
                       UPDATE orders SET status = 'completed' WHERE id = 123; COMMIT;";
 
 pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
+    for (program, package) in [("redis-cli", "redis-tools"), ("psql", "postgresql-client")] {
+        if test_servers::find(program).is_none() {
+            return Err(format!("{program} is not installed: apt-get install {package}").into());
+        }
+    }
     let (redis, postgres) = (servers.redis()?, servers.postgres().await?);
     let shell = Shell { story: *story, redis, postgres };
     shell.of_redis().await?;
@@ -147,8 +153,9 @@ impl Shell {
             return Err(format!("{line}: {said}").into());
         }
         let shown = line.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-        let answer_shown = answer.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.story.tell("$", format!("{shown}: {answer_shown}"));
+        let told = answer.split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_nil = told.is_empty() && line.starts_with("redis-cli");
+        self.story.tell("$", format!("{shown}: {}", if is_nil { NIL } else { &told }));
         Ok(answer)
     }
 }
