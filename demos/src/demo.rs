@@ -6,6 +6,7 @@ mod expiry;
 mod fair;
 mod fencing;
 mod load;
+mod metrics;
 mod monitoring;
 mod optimistic;
 mod overhead;
@@ -13,6 +14,8 @@ mod race;
 mod redlock;
 mod row_lock;
 mod set_nx;
+mod table;
+mod typed;
 
 use crate::servers::Servers;
 use crate::story::Result;
@@ -57,6 +60,12 @@ pub(crate) enum Demo {
     Load(load::Rate),
     /// What a lock around a query costs
     Overhead,
+    /// The commands of the ten demos, typed into redis-cli and psql
+    Typed,
+    /// MySQL's table of locks, indexed, read and cleaned by hand
+    Table,
+    /// What is counted of locks, as Prometheus reads it
+    Metrics,
 }
 
 impl Demo {
@@ -76,6 +85,9 @@ impl Demo {
             Self::Monitoring,
             Self::Load(load::Rate::default()),
             Self::Overhead,
+            Self::Typed,
+            Self::Table,
+            Self::Metrics,
         ]
     }
 
@@ -94,6 +106,9 @@ impl Demo {
             Self::Monitoring => "Monitoring: who holds what",
             Self::Load(_) => "Load: orders at a steady rate",
             Self::Overhead => "Overhead: a query with and without a lock",
+            Self::Typed => "Typed: redis-cli and psql beside us",
+            Self::Table => "Table: MySQL's locks by hand",
+            Self::Metrics => "Metrics: what is counted of locks",
         }
     }
 
@@ -114,6 +129,9 @@ impl Demo {
             Self::Monitoring => monitoring::run(&story, servers).await,
             Self::Load(rate) => load::run(&story, servers, rate).await,
             Self::Overhead => overhead::run(&story, servers).await,
+            Self::Typed => typed::run(&story, servers).await,
+            Self::Table => table::run(&story, servers).await,
+            Self::Metrics => metrics::run(&story).await,
         }
     }
 }

@@ -14,6 +14,7 @@ mod scheduler;
 mod servers;
 mod signals;
 mod story;
+mod urls;
 mod work;
 mod workflow;
 
@@ -23,9 +24,9 @@ use clap::Parser;
 
 use crate::demo::Demo;
 use crate::servers::Servers;
-use crate::servers::Urls;
 use crate::signals::Signals;
 use crate::story::Result;
+use crate::urls::Urls;
 
 /// Demos of distributed locks, each of which checks itself.
 #[derive(Debug, Parser)]

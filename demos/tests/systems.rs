@@ -2,24 +2,36 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
 
-use std::process::Command;
+mod common;
 
-/// Runs it to its end and looks for what it has to show, in that order.
-#[track_caller]
-fn shows(arguments: &[&str], expected: &[&str]) {
-    let (code, shown) = run(arguments);
-    assert_eq!(code, Some(0), "{shown}");
-    let mut rest = &*shown;
-    for what in expected {
-        let Some((_, later)) = rest.split_once(what) else { panic!("no {what:?} in\n{shown}") };
-        rest = later;
-    }
-}
+use std::process::ExitCode;
 
-fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_demos")).args(arguments).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+use common::fails;
+use common::long;
+use common::shows;
+use common::trial;
+
+fn main() -> ExitCode {
+    common::run(vec![
+        trial("orders_are_never_oversold_while_instances_and_nodes_fail", &["redlock"], orders),
+        trial("without_locks_orders_are_oversold_and_that_is_noticed", &[], oversold),
+        trial("each_tick_runs_on_one_instance", &[], ticks),
+        trial("without_locks_each_instance_runs_each_tick_and_that_is_noticed", &[], || {
+            let storm = ["scheduler", "storm", "--ticks", "2", "--locks", "memory:"];
+            fails(&[&storm[..], &["--without-locks"]].concat(), "should be so: no tick ran twice");
+        }),
+        trial("workflows_run_once_while_replicas_fail", &["mysql"], || workflows("mysql", "20")),
+        long("orders_over_postgres_and_redlock_at_length", || {
+            shows(&["orders", "storm"], &["oversold", "every confirmed order is written"]);
+        }),
+        long("each_tick_runs_on_one_instance_over_each_backend", || {
+            shows(&["scheduler", "storm"], &["redlock", "mysql", "postgres", "zookeeper"]);
+        }),
+        long("no_tick_runs_twice_while_instances_fail_over_each_backend", || {
+            shows(&["scheduler", "storm", "--faults"], &["redlock", "faults", "zookeeper"]);
+        }),
+        long("workflows_run_once_over_redis", || workflows("redis", "60")),
+    ])
 }
 
 /// A file for the stock, so that no server is needed for it.
@@ -29,8 +41,7 @@ fn stock() -> (tempfile::TempDir, String) {
     (folder, url)
 }
 
-#[test]
-fn orders_are_never_oversold_while_instances_and_nodes_fail() {
+fn orders() {
     let (_folder, db) = stock();
     let storm = ["orders", "storm", "--seconds", "8", "--db", &db, "--customers", "8"];
     let faults = ["is killed", "is frozen for two TTLs", "are killed", "is frozen for a second"];
@@ -38,35 +49,20 @@ fn orders_are_never_oversold_while_instances_and_nodes_fail() {
     shows(&storm, &[&faults[..], &sound].concat());
 }
 
-#[test]
-fn without_locks_orders_are_oversold_and_that_is_noticed() {
+fn oversold() {
     let (_folder, db) = stock();
     let storm = ["orders", "storm", "--seconds", "1", "--db", &db, "--locks", "memory:"];
-    let (code, shown) = run(&[&storm[..], &["--without-locks", "--stock", "20"]].concat());
-    assert_eq!(code, Some(1), "{shown}");
-    assert!(shown.contains("wrong, this should be so: no article is sold"), "{shown}");
+    let storm = [&storm[..], &["--without-locks", "--stock", "20"]].concat();
+    fails(&storm, "wrong, this should be so: no article is sold");
 }
 
-#[test]
-fn each_tick_runs_on_one_instance() {
-    let folder = tempfile::tempdir().unwrap();
-    let locks = format!("sqlite:{}", folder.path().join("locks.db").display());
-    let storm = ["scheduler", "storm", "--ticks", "4", "--locks", &locks];
+fn ticks() {
+    let storm = ["scheduler", "storm", "--ticks", "4", "--locks", "sqlite"];
     shows(&storm, &["no tick ran twice", "no two runs of a job", "each of 4 ticks ran"]);
 }
 
-#[test]
-fn without_locks_each_instance_runs_each_tick_and_that_is_noticed() {
-    let storm = ["scheduler", "storm", "--ticks", "2", "--locks", "memory:", "--without-locks"];
-    let (code, shown) = run(&storm);
-    assert_eq!(code, Some(1), "{shown}");
-    assert!(shown.contains("wrong, this should be so: no tick ran twice"), "{shown}");
-}
-
-#[test]
-fn workflows_run_once_while_replicas_fail() {
-    let storm = ["workflow", "storm", "--executions", "20"];
-    let faults =
-        ["is cut off: its connections hang", "is frozen", "connections break", "is killed"];
+fn workflows(store: &str, executions: &str) {
+    let storm = ["workflow", "storm", "--executions", executions, "--locks", store];
+    let faults = ["connections hang", "is frozen", "connections break", "is killed"];
     shows(&storm, &[&faults[..], &["every execution finished", "none ran twice"]].concat());
 }

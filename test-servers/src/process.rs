@@ -44,12 +44,21 @@ pub fn stop(child: &mut Child, signal: Signal) -> std::io::Result<ExitStatus> {
 /// A command that gets `signal` when the thread ends that started it, and runs as `user` if we are root.
 pub(crate) fn tethered(program: &Path, signal: Signal, user: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", &signal.as_raw().to_string()]);
+    command.args(["--pdeathsig", name(signal)]);
     if let Some(user) = user.filter(|_| is_root()) {
         command.args(["--reuid", user, "--regid", user, "--init-groups"]);
     }
     command.arg("--").arg(program).stdin(Stdio::null());
     command
+}
+
+/// As setpriv wants it.
+fn name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::INT => "INT",
+        Signal::KILL => "KILL",
+        _ => "TERM",
+    }
 }
 
 /// Gives a folder to the user as whom a server runs.

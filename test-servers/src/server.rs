@@ -41,6 +41,7 @@ pub(crate) struct Plan {
 
 /// A server that we have started. Dropping it stops it and removes its folder.
 pub struct Server {
+    name: &'static str,
     plan: Plan,
     child: Child,
     folder: TempDir,
@@ -56,7 +57,7 @@ impl Server {
         // Ctrl-c is for us, who stop the server once what uses it has ended.
         plan.command.current_dir(folder.path()).process_group(0);
         let child = spawn(&mut plan.command)?;
-        let mut server = Self { plan, child, folder };
+        let mut server = Self { name: kind.name, plan, child, folder };
         server.await_ready()?;
         Ok(server)
     }
@@ -129,7 +130,7 @@ impl Server {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(5)..].join("\n  ");
-        Error(format!("{:?}: {why}\n  {end}", self.plan.command.get_program()))
+        Error(format!("{}: {why}\n  {end}", self.name))
     }
 }
 

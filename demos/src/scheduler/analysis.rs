@@ -47,6 +47,11 @@ impl Tally {
         cut.len()
     }
 
+    /// An instance that runs the job now.
+    pub(super) fn at_work(&self) -> Option<usize> {
+        self.begun.keys().next().map(|(instance, _)| *instance)
+    }
+
     pub(super) fn runs(&self) -> u64 {
         self.runs.values().sum()
     }

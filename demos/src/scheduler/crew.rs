@@ -54,7 +54,7 @@ impl<'a> Crew<'a> {
 
     /// Kills one and replaces it, or freezes one for longer than its locks last.
     pub(super) async fn hurt(&mut self, story: &Story) -> Result {
-        let place = fastrand::usize(..self.instances.len());
+        let place = self.victim();
         self.faults += 1;
         if !self.faults.is_multiple_of(2) {
             story.tell("fault", format!("instance {} is killed", self.instances[place].0));
@@ -65,6 +65,14 @@ impl<'a> Crew<'a> {
         instance.freeze()?;
         pause(ms(3000)).await;
         instance.thaw()
+    }
+
+    /// One that runs a job now, if there is one.
+    fn victim(&mut self) -> usize {
+        self.hear_all();
+        let busy = self.tallies.values().find_map(Tally::at_work);
+        let place = self.instances.iter().position(|(number, _)| Some(*number) == busy);
+        place.unwrap_or_else(|| fastrand::usize(..self.instances.len()))
     }
 
     async fn kill(&mut self, place: usize) -> Result {
@@ -80,11 +88,17 @@ impl<'a> Crew<'a> {
 
     /// Ends all, and hears what they had to say.
     pub(super) fn dismiss(&mut self) {
-        for (number, mut instance) in std::mem::take(&mut self.instances) {
-            for line in instance.lines_so_far() {
-                self.hear(number, &line);
-            }
-        }
+        self.hear_all();
+        self.instances.clear();
+    }
+
+    fn hear_all(&mut self) {
+        let lines = |(number, instance): &mut (usize, Instance)| {
+            let number = *number;
+            instance.lines_so_far().into_iter().map(move |line| (number, line))
+        };
+        let lines: Vec<_> = self.instances.iter_mut().flat_map(lines).collect();
+        lines.iter().for_each(|(number, line)| self.hear(*number, line));
     }
 
     /// What became of the ticks of a job.

@@ -110,6 +110,20 @@ mod tests {
         [open().await, open().await]
     }
 
+    #[test]
+    fn the_usual_configuration_is_read_as_it_is() {
+        let yaml = "provider: mysql\ndefault_ttl: 10m\ndefault_retry_count: 5\n\
+                    default_retry_delay: 2s\nmysql:\n  table_name: my_custom_locks\n";
+        let json = r#"{ "provider": "mysql", "default_ttl": "10m", "default_retry_count": 5,
+            "default_retry_delay": "2s", "mysql": { "table_name": "my_custom_locks" } }"#;
+        let config = Config::parse(yaml, "yaml").unwrap();
+        assert_eq!(config, Config::parse(json, "json").unwrap());
+        let times = (config.default_ttl, config.default_retry_delay);
+        assert_eq!(times, (Some(ms(600_000)), Some(ms(2000))));
+        assert_eq!(config.default_retry_count, Some(5));
+        assert_eq!(config.sections["mysql"].values["table_name"], "my_custom_locks");
+    }
+
     #[tokio::test]
     async fn one_replica_runs_and_the_other_skips() {
         let folder = tempfile::tempdir().unwrap();
