@@ -79,9 +79,9 @@ enum Next {
     Beside(Txn),
 }
 
-/// The task of sending what gathers.
+/// What the task begins with that sends what gathers.
 struct Gathering {
-    _turn: Arc<()>,
+    turn: Arc<()>,
     before: oneshot::Receiver<()>,
 }
 
@@ -131,7 +131,7 @@ impl State {
                 self.gathered.push(waiting);
                 let turn = Arc::new(());
                 self.sender = Arc::downgrade(&turn);
-                Next::Gather(Gathering { _turn: turn, before })
+                Next::Gather(Gathering { turn, before })
             }
             None => {
                 let (under_way, before) = oneshot::channel();
@@ -153,7 +153,7 @@ impl State {
 
 impl Shared {
     /// Sends one batch after the other until nothing has gathered.
-    async fn serve(self: Arc<Self>, Gathering { _turn, before }: Gathering) {
+    async fn serve(self: Arc<Self>, Gathering { turn: _turn, before }: Gathering) {
         tokio::select! {
             biased;
             _ = before => {}
