@@ -6,6 +6,7 @@
 mod servers;
 
 use std::fs;
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ use tempfile::TempDir;
 
 use crate::servers::SHORT;
 use crate::servers::Server;
+use crate::servers::until;
+
+/// Sessions for servers whose first handshake takes its time.
+const LONG: &str = "session_timeout=20s&tick_time=100ms";
 
 async fn connect(url: &str) -> lock_core::Result<Arc<dyn LockProvider>> {
     let backend = DRIVER.open(ConnectUrl::parse(url)?).await?;
@@ -63,13 +68,14 @@ async fn a_server_with_a_certificate_is_reached_by_its_authority_only() {
          serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n"
     );
     let server = Server::start_with(&[], &lines);
-    let url = format!("zookeeper://127.0.0.1:{port}?{SHORT}&tls=true");
+    until("a port that is encrypted", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let url = format!("zookeeper://127.0.0.1:{port}?{LONG}&tls=true");
     works(&format!("{url}&tls_ca={certificate}")).await;
     // Another authority than that of the server.
     let other = TempDir::new().unwrap();
     let error = connect(&format!("{url}&tls_ca={}", certify(&other).0)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    // Neither speaks to the port of the other.
+    // Nor do the others speak to it.
     let plain = format!("zookeeper://127.0.0.1:{}?{SHORT}", server.port);
     for wrong in [
         format!("zookeeper://127.0.0.1:{port}?{SHORT}"),
