@@ -3,6 +3,9 @@
 //! A lone transaction goes out at once and as it is. Those of one batch are of different locks: all that a batch
 //! puts comes with one revision, and what each compares is what was there before the batch, so two of one lock
 //! would both find it free.
+//!
+//! Whoever has logged in sends each alone: servers before 3.4.42, 3.5.28 and 3.6.9 do not look at the rights of
+//! transactions within one, and what a user may do must not depend on who comes at the same time.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -20,6 +23,7 @@ use lock_core::ErrorKind;
 use lock_core::LockKey;
 use lock_core::Result;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 
@@ -41,6 +45,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    /// Completes when the transaction that went out alone has its answer.
+    alone: Option<oneshot::Receiver<()>>,
     /// Lives as long as somebody sends what gathers.
     sender: Weak<()>,
     /// At most one for each lock.
@@ -62,13 +68,21 @@ pub(crate) struct Settled {
 
 /// What becomes of a transaction that has come.
 enum Next {
-    /// Nothing is under way.
-    Begin(Arc<()>, Vec<Waiting>),
+    /// Nothing is under way: it goes out, and whoever gathers waits until this is dropped.
+    Alone(Txn, oneshot::Sender<()>),
+    /// It is the first to gather.
+    Gather(Gathering),
     /// As many have gathered as go into one.
     Full(Vec<Waiting>),
     Wait,
     /// One of the same lock waits already.
-    Beside(Waiting),
+    Beside(Txn),
+}
+
+/// What the task begins with that sends what gathers.
+struct Gathering {
+    turn: Arc<()>,
+    before: oneshot::Receiver<()>,
 }
 
 impl Batches {
@@ -78,15 +92,19 @@ impl Batches {
 
     /// Carries out a transaction that is about `lock` alone.
     pub(crate) async fn settle(&self, lock: &LockKey, txn: Txn) -> Result<Settled, Failure> {
+        if self.0.route.has_login() {
+            return self.0.route.settle(txn).await;
+        }
         let (reply, settled) = oneshot::channel();
         let next = self.0.lock().take_in(Waiting { lock: lock.clone(), txn, reply });
-        let (shared, runtime) = (&self.0, self.0.route.runtime());
+        let (shared, runtime) = (self.0.clone(), self.0.route.runtime());
         match next {
+            Next::Alone(txn, _under_way) => return shared.route.settle(txn).await,
+            Next::Beside(txn) => return shared.route.settle(txn).await,
             // In tasks of their own: a caller who is not polled for a while holds up nobody.
-            Next::Begin(turn, batch) => drop(runtime.spawn(shared.clone().serve(turn, batch))),
-            Next::Full(batch) => drop(runtime.spawn(shared.clone().send(batch))),
+            Next::Gather(gathering) => drop(runtime.spawn(shared.serve(gathering))),
+            Next::Full(batch) => drop(runtime.spawn(shared.send(batch))),
             Next::Wait => {}
-            Next::Beside(alone) => shared.send_alone(alone).await,
         }
         let ended = |_| Error::new(ErrorKind::Closed, "the runtime has ended").ambiguous();
         settled.await.map_err(ended)?
@@ -96,21 +114,34 @@ impl Batches {
 impl State {
     fn take_in(&mut self, waiting: Waiting) -> Next {
         if self.gathered.iter().any(|other| other.lock == waiting.lock) {
-            return Next::Beside(waiting);
+            return Next::Beside(waiting.txn);
         }
-        self.gathered.push(waiting);
-        if self.sender.strong_count() == 0 {
-            let turn = Arc::new(());
-            self.sender = Arc::downgrade(&turn);
-            return Next::Begin(turn, std::mem::take(&mut self.gathered));
+        if self.sender.strong_count() > 0 {
+            self.gathered.push(waiting);
+            return match self.gathered.len() < requests::STEPS {
+                true => Next::Wait,
+                false => Next::Full(std::mem::take(&mut self.gathered)),
+            };
         }
-        match self.gathered.len() < requests::STEPS {
-            true => Next::Wait,
-            false => Next::Full(std::mem::take(&mut self.gathered)),
+        let is_open = |before: &mut oneshot::Receiver<()>| {
+            matches!(before.try_recv(), Err(TryRecvError::Empty))
+        };
+        match self.alone.take_if(is_open) {
+            Some(before) => {
+                self.gathered.push(waiting);
+                let turn = Arc::new(());
+                self.sender = Arc::downgrade(&turn);
+                Next::Gather(Gathering { turn, before })
+            }
+            None => {
+                let (under_way, before) = oneshot::channel();
+                self.alone = Some(before);
+                Next::Alone(waiting.txn, under_way)
+            }
         }
     }
 
-    /// Takes what has gathered. If that is nothing, the turn is over.
+    /// Takes what has gathered. If that is nothing, the task is done.
     fn next(&mut self) -> Option<Vec<Waiting>> {
         if self.gathered.is_empty() {
             self.sender = Weak::new();
@@ -122,19 +153,24 @@ impl State {
 
 impl Shared {
     /// Sends one batch after the other until nothing has gathered.
-    async fn serve(self: Arc<Self>, _turn: Arc<()>, first: Vec<Waiting>) {
-        let mut next = Some(first);
-        while let Some(batch) = next {
+    async fn serve(self: Arc<Self>, Gathering { turn: _turn, before }: Gathering) {
+        tokio::select! {
+            biased;
+            _ = before => {}
+            () = sleep_until(Instant::now() + LONG) => {}
+        }
+        while let Some(batch) = self.next() {
             let mut sending = Box::pin(self.clone().send(batch));
             tokio::select! {
                 biased;
                 () = &mut sending => {}
-                () = sleep_until(Instant::now() + LONG) => {
-                    drop(self.route.runtime().spawn(sending));
-                }
+                () = sleep_until(Instant::now() + LONG) => drop(self.route.runtime().spawn(sending)),
             }
-            next = self.lock().next();
         }
+    }
+
+    fn next(&self) -> Option<Vec<Waiting>> {
+        self.lock().next()
     }
 
     async fn send(self: Arc<Self>, mut batch: Vec<Waiting>) {
@@ -200,24 +236,36 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_transaction_begins_and_others_gather_meanwhile() {
+    fn what_comes_while_one_is_under_way_gathers() {
         let mut state = State::default();
-        let Next::Begin(_turn, batch) = state.take_in(waiting("a")) else { panic!() };
-        assert_eq!(batch.len(), 1);
+        let Next::Alone(_, under_way) = state.take_in(waiting("a")) else { panic!() };
         // The lock of the one under way is no matter: that is another transaction.
-        assert!(matches!(state.take_in(waiting("a")), Next::Wait));
+        let Next::Gather(mut gathering) = state.take_in(waiting("a")) else { panic!() };
         assert!(matches!(state.take_in(waiting("b")), Next::Wait));
         assert!(matches!(state.take_in(waiting("b")), Next::Beside(_)), "two of one lock");
+        assert_eq!(gathering.before.try_recv(), Err(TryRecvError::Empty));
+        drop(under_way);
+        assert_eq!(gathering.before.try_recv(), Err(TryRecvError::Closed));
         assert_eq!(state.next().unwrap().len(), 2);
         assert!(state.next().is_none());
-        assert!(matches!(state.take_in(waiting("b")), Next::Begin(..)));
+        assert!(matches!(state.take_in(waiting("b")), Next::Alone(..)));
+    }
+
+    #[test]
+    fn one_after_the_other_all_go_out_alone() {
+        let mut state = State::default();
+        for _ in 0..3 {
+            let Next::Alone(_, under_way) = state.take_in(waiting("a")) else { panic!() };
+            drop(under_way);
+        }
     }
 
     #[test]
     fn as_many_as_go_into_one_wait_for_nobody() {
         let mut state = State::default();
-        let Next::Begin(_turn, _) = state.take_in(waiting("first")) else { panic!() };
-        for number in 1..requests::STEPS {
+        let Next::Alone(_, _under_way) = state.take_in(waiting("first")) else { panic!() };
+        let Next::Gather(_gathering) = state.take_in(waiting("second")) else { panic!() };
+        for number in 2..requests::STEPS {
             assert!(matches!(state.take_in(waiting(&number.to_string())), Next::Wait));
         }
         let Next::Full(batch) = state.take_in(waiting("last")) else { panic!() };
@@ -228,10 +276,11 @@ mod tests {
     #[test]
     fn what_has_gathered_goes_on_without_a_sender_that_has_ended() {
         let mut state = State::default();
-        let Next::Begin(turn, _) = state.take_in(waiting("a")) else { panic!() };
-        assert!(matches!(state.take_in(waiting("b")), Next::Wait));
-        drop(turn);
-        let Next::Begin(_turn, batch) = state.take_in(waiting("c")) else { panic!() };
-        assert_eq!(batch.len(), 2);
+        let Next::Alone(_, _under_way) = state.take_in(waiting("a")) else { panic!() };
+        let Next::Gather(gathering) = state.take_in(waiting("b")) else { panic!() };
+        drop(gathering);
+        let Next::Alone(_, _under_way) = state.take_in(waiting("c")) else { panic!() };
+        let Next::Gather(_gathering) = state.take_in(waiting("d")) else { panic!() };
+        assert_eq!(state.next().unwrap().len(), 2);
     }
 }

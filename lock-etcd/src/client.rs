@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,8 +33,9 @@ const LARGE: usize = i32::MAX as usize;
 
 /// The servers behind one URL.
 pub(crate) struct Route {
-    servers: Vec<Server>,
+    servers: Vec<Arc<Server>>,
     options: ConnectOptions,
+    has_login: bool,
     clock: Clock,
     /// Counts how often a server was left; which one is asked follows from it.
     left: watch::Sender<usize>,
@@ -47,11 +50,13 @@ struct Server {
 }
 
 impl Route {
-    pub(crate) fn new(urls: Vec<String>, options: ConnectOptions) -> Self {
-        let server = |url| Server { url, client: OnceCell::new(), heard: AtomicU64::new(0) };
+    pub(crate) fn new(urls: Vec<String>, options: ConnectOptions, has_login: bool) -> Self {
+        let server =
+            |url| Arc::new(Server { url, client: OnceCell::new(), heard: AtomicU64::new(0) });
         Self {
             servers: urls.into_iter().map(server).collect(),
             options,
+            has_login,
             clock: Clock::system(),
             left: watch::Sender::new(0),
             runtime: Handle::current(),
@@ -60,6 +65,11 @@ impl Route {
 
     pub(crate) fn now(&self) -> BootInstant {
         self.clock.now()
+    }
+
+    /// Whether the servers are told who asks, and look at what that user may do.
+    pub(crate) fn has_login(&self) -> bool {
+        self.has_login
     }
 
     /// Where connections live: a caller's runtime may end before its provider does.
@@ -129,9 +139,17 @@ impl Route {
     }
 
     /// The channel to `server`; it is made by the first request.
-    async fn client<'a>(&self, server: &'a Server) -> Result<&'a Client, etcd_client::Error> {
-        let connect = || Client::connect([&server.url], Some(self.options.clone()));
-        server.client.get_or_try_init(connect).await
+    async fn client<'a>(&self, server: &'a Arc<Server>) -> Result<&'a Client, etcd_client::Error> {
+        if server.client.get().is_none() {
+            // In a task of its own: all wait for it, also while its caller is not polled.
+            let (made, options) = (server.clone(), self.options.clone());
+            let make = async move {
+                let connect = || Client::connect([&made.url], Some(options));
+                made.client.get_or_try_init(connect).await.map(drop)
+            };
+            self.runtime.spawn(make).await.map_err(|_| ended())??;
+        }
+        server.client.get().ok_or_else(|| ended().into())
     }
 
     /// Goes on with the next server, unless somebody has done so already.
@@ -144,6 +162,10 @@ impl Route {
             });
         }
     }
+}
+
+fn ended() -> io::Error {
+    io::Error::other("the runtime has ended")
 }
 
 /// A request on its way. Whoever gives it up after a silence thereby leaves its server.

@@ -46,8 +46,21 @@ pub const DRIVER: Driver = Driver {
 
 async fn open(url: ConnectUrl) -> Result<SharedBackend> {
     let base = url.integer("fence_base", 0..=Fence::MAX.get() / 2)?;
-    let route = Route::new(servers(&url)?, options(&url)?);
-    Ok(Arc::new(Etcd::open(route, base).await?))
+    let route = Route::new(servers(&url)?, options(&url)?, url.user().is_some());
+    let opened = Etcd::open(route, base).await;
+    Ok(Arc::new(opened.map_err(|failure| explained(failure, is_encrypted(&url)))?))
+}
+
+/// Says what to look at where the first request had no answer.
+fn explained(failure: Error, is_encrypted: bool) -> Error {
+    if !failure.is_ambiguous() {
+        return failure;
+    }
+    let message = match is_encrypted {
+        true => "no answer: check host and port; if TLS is not spoken there, write etcd://",
+        false => "no answer: check host and port; if TLS is spoken there, write etcds://",
+    };
+    Error::new(failure.kind(), message).ambiguous().with_source(failure)
 }
 
 fn servers(url: &ConnectUrl) -> Result<Vec<String>> {

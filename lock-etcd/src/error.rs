@@ -57,6 +57,9 @@ impl From<etcd_client::Error> for Failure {
             E::GRpcStatus(status) if is_untrusted(status) => {
                 (What::Elsewhere, ErrorKind::Config, UNTRUSTED)
             }
+            E::GRpcStatus(status) if is_unknown(status) => {
+                (What::Elsewhere, ErrorKind::Unavailable, UNKNOWN)
+            }
             E::GRpcStatus(status) if is_unsent(status) => NOBODY,
             E::GRpcStatus(status) => sort(i32::from(status.code()), status.message()),
             E::TransportError(_) | E::IoError(_) | E::EndpointError(_) => NOBODY,
@@ -73,6 +76,7 @@ impl From<etcd_client::Error> for Failure {
 }
 
 const UNTRUSTED: &str = "the server's certificate is not trusted: name its authority with tls_ca, or its name with tls_name";
+const UNKNOWN: &str = "nobody knows a host of that name: check the URL's hosts";
 const NOBODY: (What, ErrorKind, &str) =
     (What::Elsewhere, ErrorKind::Unavailable, "nobody answers at the address");
 const ENDED: &str = "the lease has ended";
@@ -130,6 +134,11 @@ fn is_unsent(error: &(dyn StdError + 'static)) -> bool {
         matches!(error.kind(), K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable)
     };
     causes(error).any(|cause| cause.downcast_ref().is_some_and(refused))
+}
+
+/// Whether a host's name leads to no address.
+fn is_unknown(error: &(dyn StdError + 'static)) -> bool {
+    causes(error).any(|cause| cause.to_string().starts_with("dns error"))
 }
 
 fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {

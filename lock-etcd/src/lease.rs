@@ -19,12 +19,13 @@ use crate::client::Route;
 use crate::error::Failure;
 use crate::error::What;
 
-/// All leases of one client.
+/// All leases of one client. Cloning shares them.
+#[derive(Clone)]
 pub(crate) struct Leases {
     route: Arc<Route>,
     /// The shortest that the server grants.
     pub(crate) least: Duration,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -54,7 +55,7 @@ impl Leases {
     /// Asks the server how short a lease it grants.
     pub(crate) async fn new(route: Arc<Route>) -> Result<Self, Failure> {
         let shortest = grant(&route, 1).await?;
-        let leases = Self { route, least: shortest.lease.ttl, state: Mutex::default() };
+        let leases = Self { route, least: shortest.lease.ttl, state: Arc::default() };
         // The first locks with so short a TTL can hang on it.
         *leases.class(leases.least).lock() = Some(shortest);
         Ok(leases)
@@ -81,6 +82,15 @@ impl Leases {
             }
             return Ok(granted);
         }
+        // In a task of its own: all of the class wait for it, also while its caller is not polled.
+        let (leases, class) = (self.clone(), class.clone());
+        let renewing = self.route.runtime().spawn(async move { leases.renewed(&class).await });
+        let ended = |_| Error::new(ErrorKind::Closed, "the runtime has ended");
+        renewing.await.map_err(ended)?
+    }
+
+    /// Returns the class's lease, renewed or new.
+    async fn renewed(&self, class: &Class) -> Result<Granted, Failure> {
         let _turn = class.turn.lock().await;
         if let Some(granted) = self.at_hand(class) {
             return Ok(granted);

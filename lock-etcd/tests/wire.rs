@@ -340,7 +340,7 @@ async fn users_log_in_and_no_error_shows_a_password() {
     guard.unlock().await.unwrap();
     let error = locks.lock("other:a", &options()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    // What goes out together with one that is refused is carried out all the same.
+    // Also if others come at the same time, who may.
     let backend = warm(&format!("etcd://ann:t0psecret@{host}")).await;
     let claims: Vec<_> = ["shop:b", "shop:c", "other:a", "shop:d", "shop:e"].map(claim).into();
     let (outcomes, _) = together(&server, &backend, &claims).await;
@@ -353,6 +353,17 @@ async fn users_log_in_and_no_error_shows_a_password() {
         assert!(!format!("{error} {error:?}").contains("wr0ngsecret"), "{error:?}");
     }
     assert!(!format!("{locks:?}").contains("t0psecret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_nobody_knows_is_said_to_be_one() {
+    let error = open("etcd://no-such-host.invalid?reply_timeout=2s").await.unwrap_err();
+    assert!(error.to_string().contains("nobody knows a host"), "{error:?}");
+    // Another may be known.
+    let server = Server::start(&[]);
+    let hosts = format!("no-such-host.invalid,127.0.0.1:{}", server.port);
+    let locks = open(&format!("etcd://{hosts}?reply_timeout=2s")).await.unwrap();
+    locks.lock("a", &options()).await.unwrap().unlock().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -388,5 +399,8 @@ async fn a_server_with_a_certificate_is_reached_by_its_authority_only() {
     locks.lock("a", &options()).await.unwrap().unlock().await.unwrap();
     let error = open(&url).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
+    let plain = format!("etcd://127.0.0.1:{}?reply_timeout=1s", server.port);
+    let error = open(&plain).await.unwrap_err();
+    assert!(error.to_string().contains("write etcds://"), "{error:?}");
     until("a folder that can go", || std::fs::remove_dir_all(&folder).is_ok());
 }

@@ -33,7 +33,11 @@ use crate::session::Session;
 const TRIES: usize = 4;
 
 impl Client {
-    pub(crate) async fn attempt(&self, claim: &Claim, mine: &mut Mine) -> Result<Attempt> {
+    pub(crate) async fn attempt(
+        self: &Arc<Self>,
+        claim: &Claim,
+        mine: &mut Mine,
+    ) -> Result<Attempt> {
         let session = self.session().await?;
         if let Mine::Placed(placed) = mine
             && placed.doomed
@@ -205,7 +209,11 @@ impl Client {
         Ok(held(holders?, None))
     }
 
-    pub(crate) async fn release(&self, claim: &Claim, mine: &mut Mine) -> Result<Release> {
+    pub(crate) async fn release(
+        self: &Arc<Self>,
+        claim: &Claim,
+        mine: &mut Mine,
+    ) -> Result<Release> {
         let released = match mine {
             Mine::Nothing => false,
             Mine::Placed(placed) if placed.fate.has_ended() => false,
@@ -220,7 +228,7 @@ impl Client {
     }
 
     /// Deletes a contender that may have been created, and rules out that it still will be.
-    async fn undo(&self, claim: &Claim, mine: &Mine) -> Result<bool> {
+    async fn undo(self: &Arc<Self>, claim: &Claim, mine: &Mine) -> Result<bool> {
         let Mine::Unsure(fate) = mine else { return Ok(false) };
         let session = self.session().await?;
         let parent = names::path_of(&claim.key);

@@ -29,7 +29,6 @@ use lock_core::Wakeup;
 use lock_core::Watch;
 use lock_core::WatchFor;
 use lock_core::async_trait;
-use tokio::runtime::Handle;
 
 use crate::claims::Mine;
 use crate::client::Client;
@@ -43,14 +42,12 @@ pub struct Zookeeper(Arc<Inner>);
 
 struct Inner {
     profile: Profile,
-    client: Client,
-    runtime: Handle,
+    client: Arc<Client>,
 }
 
 impl Zookeeper {
-    pub(crate) fn new(client: Client) -> Self {
-        let (profile, runtime) = (profile(client.timeout(), client.margin()), Handle::current());
-        Self(Arc::new(Inner { profile, client, runtime }))
+    pub(crate) fn new(client: Arc<Client>) -> Self {
+        Self(Arc::new(Inner { profile: profile(client.timeout(), client.margin()), client }))
     }
 }
 
@@ -77,7 +74,7 @@ impl Backend for Zookeeper {
             inner.tidy(&claim, &mine);
             attempt
         };
-        Unattended::new(&self.0.runtime, attempt).await
+        Unattended::new(self.0.client.runtime(), attempt).await
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
@@ -95,7 +92,7 @@ impl Backend for Zookeeper {
             inner.tidy(&claim, &mine);
             release
         };
-        Unattended::new(&self.0.runtime, release).await
+        Unattended::new(self.0.client.runtime(), release).await
     }
 
     async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {

@@ -14,6 +14,7 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Fence;
 use lock_core::Result;
+use tokio::runtime::Handle;
 use zookeeper_client::Client as Zk;
 use zookeeper_client::CreateMode;
 use zookeeper_client::CreateOptions;
@@ -37,11 +38,12 @@ pub(crate) struct Client {
     closed: AtomicBool,
     fence_base: AtomicU64,
     pub(crate) claims: Claims,
+    runtime: Handle,
 }
 
 impl Client {
     /// Opens the first session; creates the chroot if it is missing.
-    pub(crate) async fn open(config: Config) -> Result<Self> {
+    pub(crate) async fn open(config: Config) -> Result<Arc<Self>> {
         let mut client = Self {
             config: Arc::new(config),
             timeout: Duration::ZERO,
@@ -50,16 +52,33 @@ impl Client {
             closed: AtomicBool::new(false),
             fence_base: AtomicU64::new(0),
             claims: Claims::default(),
+            runtime: Handle::current(),
         };
-        client.timeout = client.session().await?.timeout();
-        Ok(client)
+        let session = client.connect().await?;
+        client.timeout = session.timeout();
+        *client.live() = Some(Arc::new(session));
+        Ok(Arc::new(client))
+    }
+
+    /// Where calls and sessions live: a caller's runtime may end before its provider does.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Returns the session to use.
-    pub(crate) async fn session(&self) -> Result<Arc<Session>> {
+    pub(crate) async fn session(self: &Arc<Self>) -> Result<Arc<Session>> {
         if let Some(session) = self.usable() {
             return Ok(session);
         }
+        // In a task of its own: all wait for it, also while its caller is not polled.
+        let client = self.clone();
+        let opening = self.runtime.spawn(async move { client.renewed().await });
+        let ended = |_| Error::new(ErrorKind::Closed, "the runtime has ended");
+        opening.await.map_err(ended)?
+    }
+
+    /// Opens another session in the place of one that is over.
+    async fn renewed(&self) -> Result<Arc<Session>> {
         let _opening = self.opening.lock().await;
         if let Some(session) = self.usable() {
             return Ok(session);

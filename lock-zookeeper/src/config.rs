@@ -43,8 +43,20 @@ pub const DRIVER: Driver = Driver {
 };
 
 async fn open(url: ConnectUrl) -> Result<SharedBackend> {
-    let client = Client::open(Config::of(&url)?).await?;
+    let client = Client::open(Config::of(&url)?).await.map_err(explained)?;
     Ok(Arc::new(Zookeeper::new(client)))
+}
+
+/// Says what to look at where the first connection could not be made.
+fn explained(failure: Error) -> Error {
+    if failure.kind() != ErrorKind::Unavailable {
+        return failure;
+    }
+    let message = format!(
+        "{}: check hosts and ports, and whether TLS is spoken there (tls=true)",
+        failure.message()
+    );
+    Error::new(ErrorKind::Unavailable, message).with_source(failure)
 }
 
 /// How to reach an ensemble, and as whom.
@@ -159,16 +171,15 @@ fn sasl(connector: Connector, user: &str, password: &str) -> Result<Connector> {
 
 #[cfg(not(feature = "sasl"))]
 fn sasl(_: Connector, _: &str, _: &str) -> Result<Connector> {
-    Err(config(
-        "auth=sasl needs the feature sasl of lock-zookeeper, which is zookeeper-sasl of lock"
-            .into(),
-    ))
+    Err(config("auth=sasl needs the feature sasl of lock-zookeeper, zookeeper-sasl of lock".into()))
 }
 
 fn encrypted(url: &ConnectUrl, connector: Connector) -> Result<Connector> {
     let file = |key: &str| url.text(key).map(|path| read(key, path)).transpose();
     let (ca, certificate, key) = (file("tls_ca")?, file("tls_cert")?, file("tls_key")?);
     if url.flag("tls")?.unwrap_or(false) {
+        #[cfg(feature = "tls")]
+        url.hosts().iter().try_for_each(check_name)?;
         return tls(connector, ca, certificate, key);
     }
     match (ca, certificate, key) {
@@ -188,6 +199,7 @@ fn tls(
     let Some(ca) = ca else {
         return Err(config("tls=true needs tls_ca, the file of trusted certificates".into()));
     };
+    choose_provider();
     let options = zookeeper_client::TlsOptions::new().with_pem_ca(&ca).map_err(unfit)?;
     let options = match (certificate, key) {
         (Some(certificate), Some(key)) => {
@@ -199,11 +211,28 @@ fn tls(
     Ok(connector.with_tls(options))
 }
 
+/// Chooses ring for the process unless somebody has chosen: the driver asks rustls for the one of the process, and
+/// rustls panics where several are built in and none is chosen.
+#[cfg(feature = "tls")]
+fn choose_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // It fails if somebody has chosen meanwhile, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+}
+
+/// Checks that a certificate can have the name: the driver takes that for granted.
+#[cfg(feature = "tls")]
+fn check_name(host: &lock_core::Host) -> Result<()> {
+    let fit = rustls::pki_types::ServerName::try_from(host.name.as_str());
+    fit.map(drop).map_err(|failure| {
+        config(format!("no certificate can be for the host {:?}", host.name)).with_source(failure)
+    })
+}
+
 #[cfg(not(feature = "tls"))]
 fn tls(_: Connector, _: Option<String>, _: Option<String>, _: Option<String>) -> Result<Connector> {
-    Err(config(
-        "tls=true needs the feature tls of lock-zookeeper, which is zookeeper-tls of lock".into(),
-    ))
+    Err(config("tls=true needs the feature tls of lock-zookeeper, zookeeper-tls of lock".into()))
 }
 
 fn read(key: &str, path: &str) -> Result<String> {

@@ -1,5 +1,7 @@
 //! Listing: a walk down the tree, level by level, past what cannot contain what is looked for.
 
+use std::sync::Arc;
+
 use lock_core::Cursor;
 use lock_core::Page;
 use lock_core::Result;
@@ -20,7 +22,7 @@ struct Node {
 
 impl Client {
     pub(crate) async fn list(
-        &self,
+        self: &Arc<Self>,
         prefix: &str,
         cursor: Option<Cursor>,
         limit: usize,

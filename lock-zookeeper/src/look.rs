@@ -1,6 +1,7 @@
 //! Looking at keys: who holds them, who waits, what became of claims.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use lock_core::Claim;
 use lock_core::Holder;
@@ -54,7 +55,7 @@ impl Client {
         Ok(found)
     }
 
-    pub(crate) async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
+    pub(crate) async fn inspect(self: &Arc<Self>, key: &LockKey) -> Result<KeyState> {
         let session = self.session().await?;
         let line = self.line(&session, key).await?;
         self.state(&session, key.as_str(), &line).await
@@ -86,7 +87,7 @@ impl Client {
         Ok(KeyState::new(key, self.holders(session, key, line).await?, waiting as u64))
     }
 
-    pub(crate) async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
+    pub(crate) async fn peek(self: &Arc<Self>, claims: &[Claim]) -> Result<Vec<Peek>> {
         let session = self.session().await?;
         let lines = lines(&session, claims.iter().map(|claim| names::path_of(&claim.key))).await?;
         let peek = |claim: &Claim| {

@@ -1,5 +1,7 @@
 //! Hints: a waiter is told when one of those it waits for has gone.
 
+use std::sync::Arc;
+
 use futures_util::future::select_all;
 use lock_core::Claim;
 use lock_core::Hint;
@@ -18,7 +20,7 @@ use crate::session::Session;
 
 impl Client {
     /// Watches the nearest before the claim whose going may let it hold.
-    pub(crate) async fn watch(&self, claim: &Claim, hint: Hint) -> Result<Watch> {
+    pub(crate) async fn watch(self: &Arc<Self>, claim: &Claim, hint: Hint) -> Result<Watch> {
         let session = self.session().await?;
         let blockers = self.blockers(&session, claim).await?;
         let Some(room) = session.room(&blockers) else { return Ok(Watch::none()) };

@@ -35,7 +35,8 @@
 //! ```
 //!
 //! Each backend is a feature of its name: `memory`, `sqlite` and `redis`, on by default, `mysql`, `postgres`,
-//! `zookeeper`, and `etcd`, which needs protoc to be built. The [manual] tells [how to start](manual::start), [which
+//! `zookeeper`, and `etcd`, which needs protoc to be built. Encryption comes with each but ZooKeeper's, which is
+//! `zookeeper-tls`, and its SASL is `zookeeper-sasl`. The [manual] tells [how to start](manual::start), [which
 //! to choose](manual::choosing), [what can be configured](manual::configuration), [how to test](manual::testing),
 //! [how to move to another](manual::migrating) and [what each error means](manual::errors).
 //!

@@ -24,6 +24,10 @@ use tempfile::TempDir;
 /// The servers' unit of time, short so that sessions can be.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// What Debian's packages bring; ZooKeeper's own list lacks what Netty needs.
+const CLASSES: &str = "/etc/zookeeper/conf_example:/usr/share/java/netty-codec.jar:\
+                       /usr/share/java/netty-resolver.jar:/usr/share/java/zookeeper.jar";
+
 /// What every client of these servers says of itself.
 pub(crate) const SHORT: &str = "session_timeout=2s&tick_time=100ms";
 
@@ -199,7 +203,7 @@ fn java(options: &[String], folder: &Path) -> Child {
         .args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
         .args(["-Dzookeeper.forceSync=no", "-Djava.net.preferIPv4Stack=true"])
         .args(options)
-        .args(["-cp", "/etc/zookeeper/conf_example:/usr/share/java/zookeeper.jar"])
+        .args(["-cp", CLASSES])
         .args(["org.apache.zookeeper.server.quorum.QuorumPeerMain", "zoo.cfg"])
         .env("zookeeper.log.dir", folder)
         .current_dir(folder)
