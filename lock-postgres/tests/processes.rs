@@ -154,7 +154,7 @@ fn judge(history: &[Record]) {
     let grants = history.iter().filter(|it| it.op == Op::Acquire && it.result == Done::Ok).count();
     let failures = history.iter().filter(|it| it.result == Done::Fail).count();
     println!("{grants} grants, {failures} failures");
-    assert!(grants >= 50, "{grants} grants");
+    assert!(grants >= 25, "{grants} grants");
     check::fences_are_unique(history).unwrap();
     check::fences_rise_in_real_time(history).unwrap();
     check::fences_follow_holds(history).unwrap();
