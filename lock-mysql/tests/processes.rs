@@ -73,6 +73,10 @@ async fn child() {
             }
         };
         recorder.add(record.end(Done::Ok).of(&guard));
+        if number % 4 == 3 {
+            // Holds that last are what others could come into.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let record = Record::begin(number, KEY, Op::Release).of(&guard);
         let done = match guard.unlock().await {
             Ok(()) => Done::Ok,
