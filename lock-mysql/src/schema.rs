@@ -107,7 +107,7 @@ pub(crate) async fn ensure(session: &mut Session, table: &str) -> Result<(), Fai
             found = facts(session, name).await?;
         }
         if found != shape {
-            return Err(refuse(name, table, &found, &shape).into());
+            return Err(refuse(name, &found, &shape).into());
         }
     }
     Ok(())
@@ -126,7 +126,7 @@ async fn facts(session: &mut Session, name: &str) -> Result<Vec<String>, Failure
     Ok(facts)
 }
 
-fn refuse(name: &str, table: &str, found: &[String], shape: &[&str]) -> Error {
+fn refuse(name: &str, found: &[String], shape: &[&str]) -> Error {
     let odd = found.iter().find(|fact| !shape.contains(&fact.as_str())).map(String::as_str);
     let missing = shape.iter().find(|fact| !found.iter().any(|found| found == *fact)).copied();
     let odd = odd.map(|odd| format!(" it has ({}),", odd.trim())).unwrap_or_default();
@@ -135,8 +135,7 @@ fn refuse(name: &str, table: &str, found: &[String], shape: &[&str]) -> Error {
         ErrorKind::Config,
         format!(
             "{name:?} exists and is not a table of locks:{odd}{missing} choose another name with \
-             ?table=NAME, or make it with {}",
-            ddl(table)
+             ?table=NAME, or make it with what lockctl schema prints"
         ),
     )
 }

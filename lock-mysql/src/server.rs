@@ -24,12 +24,15 @@ impl Facts {
     /// Sets a session up and asks for what a failover can change, in one round trip.
     ///
     /// The mode is our own, so that the server's changes nothing: strict, or a value that does not fit
-    /// would be cut. A lock that another transaction keeps is given up after a second, a table that is
-    /// being changed after five. Only MariaDB reads the last line.
+    /// would be cut. A commit that began the next transaction would keep what comes after it from being
+    /// committed, and a limit on what is read would hide holders. A lock that another transaction keeps
+    /// is given up after a second, a table that is being changed after five. Only MariaDB reads the last
+    /// line.
     pub(crate) const SETUP: &str = "\
 SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00',
-  autocommit = 1, innodb_lock_wait_timeout = 1, lock_wait_timeout = 5, sql_safe_updates = 0;
-SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+  autocommit = 1, completion_type = 0, innodb_lock_wait_timeout = 1, lock_wait_timeout = 5,
+  sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615;
+SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
 SELECT 'read_only', CONCAT(@@global.read_only)
 UNION ALL SELECT 'innodb_read_only', CONCAT(@@global.innodb_read_only)
 UNION ALL SELECT 'wait_timeout', CONCAT(@@session.wait_timeout)

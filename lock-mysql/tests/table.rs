@@ -96,6 +96,24 @@ async fn no_mode_of_the_server_changes_anything() {
     }
 }
 
+#[tokio::test]
+async fn it_works_whatever_else_the_server_sets_for_sessions() {
+    let server = Server::start(&[]);
+    for url in both(&server).await {
+        let mut cli = Cli::connect(&url).await;
+        let settings = "SET GLOBAL completion_type = 'CHAIN', GLOBAL sql_select_limit = 1, \
+                        GLOBAL max_join_size = 1, GLOBAL sql_big_selects = 0";
+        cli.run(settings).await.unwrap();
+        cli.run("SET GLOBAL TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY").await.unwrap();
+        all_modes_work(&url, "set", settings).await;
+        let defaults = "SET GLOBAL completion_type = DEFAULT, GLOBAL sql_select_limit = DEFAULT, \
+                        GLOBAL max_join_size = DEFAULT, GLOBAL sql_big_selects = DEFAULT";
+        cli.run(defaults).await.unwrap();
+        let usual = "SET GLOBAL TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE";
+        cli.run(usual).await.unwrap();
+    }
+}
+
 async fn all_modes_work(url: &str, key: &str, what: &str) {
     let (one, two) = (connect(url).await.unwrap(), connect(url).await.unwrap());
     let mut last = 0;
@@ -151,7 +169,7 @@ async fn a_table_of_another_shape_is_refused_with_what_to_do() {
             let error = connect(&named("odd")).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{create}: {error}");
             let text = error.to_string();
-            assert!(text.contains("CREATE TABLE") && text.contains("?table="), "{text}");
+            assert!(text.contains("lockctl schema") && text.contains("?table="), "{text}");
             let what = if create.contains("VIEW") { "VIEW" } else { "TABLE" };
             cli.run(&format!("DROP {what} odd")).await.unwrap();
         }

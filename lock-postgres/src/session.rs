@@ -112,9 +112,12 @@ impl Session {
             self.take_in(first, &mut queue).await;
             self.gather(&mut requests, &mut queue).await;
             while let Some(batch) = queue.next() {
+                let crowd = batch.is_crowd();
                 self.carry_out(batch).await;
-                // Who was answered may come with the next wish, which then goes along with those of others.
-                tokio::task::yield_now().await;
+                if crowd {
+                    // Who was answered may come with the next wish, which then goes along with those of others.
+                    tokio::task::yield_now().await;
+                }
                 self.gather(&mut requests, &mut queue).await;
             }
         }

@@ -74,6 +74,10 @@ async fn child() {
             }
         };
         recorder.add(record.end(Done::Ok).of(&guard));
+        if number % 4 == 3 {
+            // Holds that last are what others could come into.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         let record = Record::begin(number, KEY, Op::Release).of(&guard);
         let done = match guard.unlock().await {
             Ok(()) => Done::Ok,
@@ -154,7 +158,7 @@ fn judge(history: &[Record]) {
     let grants = history.iter().filter(|it| it.op == Op::Acquire && it.result == Done::Ok).count();
     let failures = history.iter().filter(|it| it.result == Done::Fail).count();
     println!("{grants} grants, {failures} failures");
-    assert!(grants >= 50, "{grants} grants");
+    assert!(grants >= 25, "{grants} grants");
     check::fences_are_unique(history).unwrap();
     check::fences_rise_in_real_time(history).unwrap();
     check::fences_follow_holds(history).unwrap();

@@ -99,6 +99,30 @@ async fn eight_clients_on_one_name_see_no_deadlock_and_no_inversion() {
     assert_eq!(psql.one::<i64>(deadlocks).await, 0);
 }
 
+/// What gathers while a statement is under way goes together: whoever lets go and comes back meets the others.
+#[tokio::test]
+async fn sixteen_tasks_share_their_statements() {
+    let server = Server::start(&["log_statement=all"]);
+    let locks = connect(&server).await;
+    let before = server.log().len();
+    let mut tasks = JoinSet::new();
+    for number in 0..16 {
+        let (locks, key) = (locks.clone(), format!("own:{number}"));
+        tasks.spawn(async move {
+            for _ in 0..50 {
+                let guard = locks.lock(&key, &LockOptions::new()).await.unwrap();
+                guard.unlock().await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let log = server.log();
+    let asked = log[before..].lines().filter(|line| line.contains("execute ")).count();
+    println!("{asked} statements for 800 pairs of 16 tasks");
+    // Two for all sixteen, and some until they have found each other.
+    assert!(asked <= 130, "{asked} statements");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_idle_waiters_ask_little_and_keep_nothing_from_vacuum() {
     let server = Server::start(&["log_statement=all", "autovacuum=off"]);

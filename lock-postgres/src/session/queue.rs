@@ -30,6 +30,17 @@ pub(super) enum Batch {
     Close(Vec<Reply<()>>),
 }
 
+impl Batch {
+    /// Tells whether several wait for its answer: one alone is not worth waiting for.
+    pub(super) fn is_crowd(&self) -> bool {
+        match self {
+            Self::Releases(all) => all.len() > 1,
+            Self::Attempts(all) => all.len() > 1,
+            Self::Close(_) => false,
+        }
+    }
+}
+
 impl Queue {
     /// Takes a request in, or returns one that does not wait for others.
     pub(super) fn put(&mut self, request: Request) -> Option<Request> {

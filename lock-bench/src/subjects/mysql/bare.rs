@@ -18,7 +18,8 @@ use crate::way::Way;
 
 const SCHEMA: &str = "\
 CREATE TABLE IF NOT EXISTS bare_locks (
-  lock_key VARCHAR(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin NOT NULL PRIMARY KEY,
+  lock_key VARCHAR(512) CHARACTER SET utf8mb4 /*!80017 COLLATE utf8mb4_0900_bin */
+    /*M! COLLATE utf8mb4_nopad_bin */ NOT NULL PRIMARY KEY,
   owner VARCHAR(255), token CHAR(32) CHARACTER SET ascii, fence BIGINT NOT NULL, acquired_at TIMESTAMP(6) NULL,
   expires_at TIMESTAMP(6) NULL, KEY (expires_at)) ENGINE=InnoDB";
 

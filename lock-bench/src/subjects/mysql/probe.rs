@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use sqlx::MySqlConnection;
+use sqlx::Row as _;
 use tokio::sync::Mutex;
 
 use super::connect;
@@ -23,9 +24,9 @@ impl Probe for Connection {
     }
 
     async fn load(&self) -> Outcome<Load> {
-        let sql = "SELECT CAST(variable_value AS UNSIGNED) FROM information_schema.global_status \
-                   WHERE variable_name = 'QUESTIONS'";
-        let commands = sqlx::query_scalar(sql).fetch_one(&mut *self.0.lock().await).await?;
+        let status = sqlx::raw_sql("SHOW GLOBAL STATUS LIKE 'Questions'");
+        let row = status.fetch_one(&mut *self.0.lock().await).await?;
+        let commands = row.try_get_unchecked::<String, _>(1)?.parse()?;
         Ok(Load { commands, scripts: 0 })
     }
 }
