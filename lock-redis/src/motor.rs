@@ -110,3 +110,68 @@ async fn watch(motor: Weak<Motor>, limit: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::future::ready;
+
+    use tokio::sync::oneshot;
+    use tokio::time::sleep;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_millis(80);
+
+    /// A connection that never answers, and one request that ends only with it.
+    fn mute() -> (Arc<Motor>, impl Future<Output = RedisResult<()>>) {
+        let (kept, ended) = oneshot::channel::<()>();
+        let motor = Motor::start(async move {
+            let _kept = kept;
+            pending::<()>().await;
+        });
+        let request = async move {
+            let _ = ended.await;
+            Err(io::Error::from(io::ErrorKind::BrokenPipe).into())
+        };
+        (motor, request)
+    }
+
+    #[tokio::test]
+    async fn a_silence_ends_all_that_is_under_way_as_timed_out() {
+        let (motor, request) = mute();
+        let failed = timeout(LIMIT * 20, motor.answer(LIMIT, request)).await.unwrap();
+        assert!(failed.unwrap_err().is_timeout());
+    }
+
+    #[tokio::test]
+    async fn who_waits_long_waits_on_while_others_are_answered() {
+        let (motor, request) = mute();
+        let answers = async {
+            for _ in 0..40 {
+                motor.clone().answer(LIMIT, ready(Ok(()))).await.unwrap();
+                sleep(LIMIT / 8).await;
+            }
+        };
+        tokio::select! {
+            () = answers => {}
+            _ = motor.clone().answer(LIMIT, request) => panic!("given up"),
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_looks_at_a_connection_that_is_asked_nothing_and_the_next_request_is_watched() {
+        let (motor, request) = mute();
+        motor.clone().answer(LIMIT, ready(Ok(()))).await.unwrap();
+        assert!(motor.is_watched.load(Ordering::SeqCst));
+        let idle = async {
+            while motor.is_watched.load(Ordering::SeqCst) {
+                sleep(LIMIT / 8).await;
+            }
+        };
+        timeout(LIMIT * 20, idle).await.unwrap();
+        let failed = timeout(LIMIT * 20, motor.answer(LIMIT, request)).await.unwrap();
+        assert!(failed.unwrap_err().is_timeout());
+    }
+}
