@@ -20,7 +20,6 @@ use lock_core::KeyRule;
 use lock_core::KeyState;
 use lock_core::Lease;
 use lock_core::LockKey;
-use lock_core::Mode;
 use lock_core::Page;
 use lock_core::Peek;
 use lock_core::PollPlan;
@@ -49,7 +48,7 @@ use crate::scripts::SCRIPTS;
 use crate::scripts::Script;
 
 /// What scripts read as nothing.
-const NONE: Argument = Argument::Borrowed("0");
+const NONE: Argument = Argument::Number(0);
 
 /// A client of Redis or Valkey: the backend to build an engine on. Cloning shares the client.
 #[derive(Clone)]
@@ -87,7 +86,7 @@ impl Redis {
     }
 
     fn publish(&self) -> Argument {
-        self.0.route.channels().publish().into()
+        Argument::Text(self.0.route.channels().publish())
     }
 
     fn ttl(&self, claim: &Claim) -> Duration {
@@ -103,13 +102,13 @@ impl Backend for Redis {
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         let lease = Lease { since: self.0.clock.now(), ttl: self.ttl(claim) };
-        let floor = claim.fence_floor.map(|floor| floor.get().to_string().into());
+        let floor = claim.fence_floor.map(|floor| Argument::Number(floor.get()));
         let place = claim.queue.then(|| millis(claim.place_ttl()));
         let arguments = vec![
-            claim.token.to_string().into(),
+            Argument::Token(claim.token),
             millis(lease.ttl),
-            claim.owner.as_str().to_owned().into(),
-            mode(claim),
+            Argument::Owner(claim.owner.clone()),
+            Argument::Mode(claim.mode),
             place.unwrap_or(NONE),
             floor.unwrap_or(NONE),
             self.publish(),
@@ -135,7 +134,7 @@ impl Backend for Redis {
         let since = self.0.clock.now();
         let step = |claim: &Claim| {
             let (ttl, place) = (millis(self.ttl(claim)), millis(claim.place_ttl()));
-            self.step(&SCRIPTS.keep, &claim.key, vec![claim.token.to_string().into(), ttl, place])
+            self.step(&SCRIPTS.keep, &claim.key, vec![Argument::Token(claim.token), ttl, place])
         };
         let answers = self.0.route.run_all(claims.iter().map(step).collect()).await?;
         let kept = |(claim, answer): (&Claim, Result<redis::Value>)| {
@@ -149,7 +148,7 @@ impl Backend for Redis {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
-        let arguments = vec![claim.token.to_string().into(), self.publish()];
+        let arguments = vec![Argument::Token(claim.token), self.publish()];
         let mut step = self.step(&SCRIPTS.release, &claim.key, arguments);
         // Behind the attempt that it undoes, which may still wait for replicas.
         step.line = Line::Writer;
@@ -161,7 +160,7 @@ impl Backend for Redis {
 
     async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
         let step = |claim: &Claim| {
-            let arguments = vec![claim.token.to_string().into(), mode(claim)];
+            let arguments = vec![Argument::Token(claim.token), Argument::Mode(claim.mode)];
             self.step(&SCRIPTS.peek, &claim.key, arguments)
         };
         let answers = self.0.route.run_all(claims.iter().map(step).collect()).await?;
@@ -192,7 +191,7 @@ impl Backend for Redis {
         let route = &self.0.route;
         let node = route.node(&names).await?;
         let node = node.listener(route.channels());
-        let (watch, is_new) = node.hints().add(&names.card, claim.token, hint);
+        let (watch, is_new) = node.hints().add(names.card(), claim.token, hint);
         if is_new && let Err(failure) = node.subscribe(route.channels()).await {
             drop(route.learn(&failure));
             return Err(failure.into_error(During::Request));
@@ -235,14 +234,7 @@ fn profile() -> Profile {
 }
 
 fn millis(duration: Duration) -> Argument {
-    duration.as_millis().to_string().into()
-}
-
-fn mode(claim: &Claim) -> Argument {
-    match claim.mode {
-        Mode::Exclusive => "exclusive".into(),
-        other => other.to_string().into(),
-    }
+    Argument::Number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

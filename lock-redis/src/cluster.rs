@@ -56,7 +56,7 @@ impl Cluster {
             return Err(Error::new(ErrorKind::Unavailable, "the cluster does not serve the slot"));
         };
         drop(map);
-        self.pool.node(&owner)
+        Ok(self.pool.node(&owner))
     }
 
     /// Returns every primary.
@@ -66,7 +66,7 @@ impl Cluster {
             self.map().ranges.iter().map(|range| range.owner.clone()).collect();
         owners.sort_by_key(Address::to_string);
         owners.dedup();
-        owners.iter().map(|owner| self.pool.node(owner)).collect()
+        Ok(owners.iter().map(|owner| self.pool.node(owner)).collect())
     }
 
     /// Takes in a failure, and returns where else to ask, and whether only for this once.
@@ -125,7 +125,7 @@ impl Cluster {
     async fn ask_one(&self, address: &Address) -> Result<Vec<Range>> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
-        let answer = self.pool.node(address)?.ask(command).await;
+        let answer = self.pool.node(address).ask(command).await;
         let answer = answer.map_err(|failure| failure.into_error(During::Connect))?;
         reply::list(answer)?.into_iter().map(|range| read(range, address)).collect()
     }

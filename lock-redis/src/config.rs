@@ -105,8 +105,7 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
             }
             let sentinels = addresses(url, SENTINEL_PORT)?;
             let login = sentinel_login(url)?;
-            let ways = sentinels.iter().map(|address| login.way(address));
-            let ways = ways.collect::<Result<Vec<_>>>()?;
+            let ways = sentinels.iter().map(|address| login.way(address)).collect();
             Ok(Servers::Sentinel(Sentinel::new(pool(0)?, ways, service.to_owned())))
         }
         "redis+cluster" => {
@@ -118,7 +117,7 @@ fn servers(url: &ConnectUrl) -> Result<Servers> {
                 let hint = "several hosts need redis+cluster://, redis+sentinel:// or redlock://";
                 return Err(config(hint));
             };
-            Servers::one(pool(database(url)?)?, address)
+            Ok(Servers::one(pool(database(url)?)?, address))
         }
     }
 }

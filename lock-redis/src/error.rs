@@ -56,7 +56,22 @@ pub(crate) fn is_fatal(failure: &RedisError) -> bool {
         || failure.is_connection_dropped()
         || failure.is_io_error()
         || failure.is_unrecoverable_error()
-        || failure.kind() == redis::ErrorKind::Server(ServerErrorKind::ReadOnly)
+        || said_by(failure).is_some_and(|(code, _)| code == "READONLY")
+}
+
+/// What the server says: a code, and words.
+///
+/// Before 7.0 it puts what goes wrong within a script behind words of its own, as in `ERR Error running script
+/// (call to f_…): @user_script:1: @user_script: 1: -READONLY You can't …`.
+fn said_by(failure: &RedisError) -> Option<(&str, &str)> {
+    let (code, words) = (failure.code()?, failure.detail().unwrap_or_default());
+    let raised = words
+        .starts_with("Error running script")
+        .then(|| words.rsplit_once("user_script:")?.1.split_once(": ")?.1.split_once(' '))
+        .flatten()
+        .map(|(code, words)| (code.trim_start_matches('-'), words))
+        .filter(|(code, _)| code.bytes().all(|letter| letter.is_ascii_uppercase()));
+    Some(raised.unwrap_or((code, words)))
 }
 
 /// Turns a failure into an error of the framework.
@@ -72,8 +87,8 @@ pub(crate) fn classify(failure: RedisError, during: During) -> Error {
 
 /// The server has said what is wrong: it did nothing.
 fn answer(failure: &RedisError, text: &str) -> Option<Error> {
-    let said = failure.detail().unwrap_or_default();
-    if failure.code() == Some("LOCKMODE") {
+    let (code, said) = said_by(failure)?;
+    if code == "LOCKMODE" {
         return Some(clash(said));
     }
     // Raised inside a function, it stands within a longer text.
@@ -81,7 +96,6 @@ fn answer(failure: &RedisError, text: &str) -> Option<Error> {
         let said = said.trim_start_matches(['"', ':', ' ']);
         return Some(Error::new(ErrorKind::Corrupt, said.split(" script:").next()?.trim()));
     }
-    let code = failure.code()?;
     if let Some(message) = misuse(code, said) {
         return Some(Error::new(ErrorKind::Config, message));
     }
@@ -177,6 +191,9 @@ mod tests {
         classify(reply.extract_error().unwrap_err(), During::Request)
     }
 
+    /// What Redis 6.2 puts before what has gone wrong within a script.
+    const RAISED: &str = "ERR Error running script (call to f_2bab): @user_script:25:";
+
     fn broken(kind: io::ErrorKind) -> RedisError {
         RedisError::from(io::Error::from(kind))
     }
@@ -250,11 +267,29 @@ mod tests {
     }
 
     #[test]
+    fn what_has_gone_wrong_within_a_script_reads_the_same_before_7() {
+        let rows = [
+            ("WRONGTYPE Operation against a key", ErrorKind::Corrupt, false),
+            ("@user_script: 1: -OOM command not allowed", ErrorKind::Unavailable, true),
+            ("@user_script: 1: -NOREPLICAS Not enough good", ErrorKind::Unavailable, true),
+            ("user_script:1: LOCKCORRUPT a place reads x", ErrorKind::Corrupt, false),
+            ("attempt to call a nil value", ErrorKind::Unavailable, false),
+        ];
+        for (words, kind, retryable) in rows {
+            let error = said(&format!("{RAISED} {words}"));
+            assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{words}: {error}");
+        }
+    }
+
+    #[test]
     fn a_connection_is_given_up_when_nothing_more_comes_of_it() {
         let read_only = redis::parse_redis_value(b"-READONLY a replica\r\n").unwrap();
         assert!(is_fatal(&read_only.extract_error().unwrap_err()));
         assert!(is_fatal(&broken(io::ErrorKind::TimedOut)));
         assert!(is_fatal(&broken(io::ErrorKind::ConnectionReset)));
+        let line = format!("-{RAISED} @user_script: 1: -READONLY You can't write\r\n");
+        let read_only = redis::parse_redis_value(line.as_bytes()).unwrap();
+        assert!(is_fatal(&read_only.extract_error().unwrap_err()));
         let busy = redis::parse_redis_value(b"-BUSY a script\r\n").unwrap();
         assert!(!is_fatal(&busy.extract_error().unwrap_err()));
     }

@@ -17,29 +17,57 @@ pub(crate) const COMPANION: &str = "lk:{";
 /// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
 
-/// The stored names of one lock, in the order in which scripts take them.
+/// The stored names of one lock, one behind the other: each call makes them anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Names {
-    /// The lock itself.
-    pub(crate) lock: String,
-    /// Fence and holder; also the channel on which releases are told.
-    pub(crate) card: String,
-    /// Several holders.
-    pub(crate) holders: String,
-    /// The line.
-    pub(crate) line: String,
+    all: String,
+    /// Where each begins.
+    card: usize,
+    holders: usize,
+    line: usize,
 }
 
 impl Names {
     pub(crate) fn of(key: &LockKey) -> Self {
         let lock = key.as_str();
         let tag = tag_of(lock);
-        Self {
-            lock: lock.to_owned(),
-            card: [COMPANION, tag, "}:", lock].concat(),
-            holders: [COMPANION, tag, "}h:", lock].concat(),
-            line: [COMPANION, tag, "}q:", lock].concat(),
-        }
+        let longest = COMPANION.len() + tag.len() + "}h:".len() + lock.len();
+        let mut all = String::with_capacity(lock.len() + 3 * longest);
+        all.push_str(lock);
+        let mut add = |kind: &str| {
+            let begins = all.len();
+            for part in [COMPANION, tag, kind, lock] {
+                all.push_str(part);
+            }
+            begins
+        };
+        let (card, holders, line) = (add("}:"), add("}h:"), add("}q:"));
+        Self { all, card, holders, line }
+    }
+
+    /// In the order in which scripts take them.
+    pub(crate) fn all(&self) -> [&str; 4] {
+        [self.lock(), self.card(), self.holders(), self.line()]
+    }
+
+    /// The lock itself.
+    pub(crate) fn lock(&self) -> &str {
+        &self.all[..self.card]
+    }
+
+    /// Fence and holder; also the channel on which releases are told.
+    pub(crate) fn card(&self) -> &str {
+        &self.all[self.card..self.holders]
+    }
+
+    /// Several holders.
+    fn holders(&self) -> &str {
+        &self.all[self.holders..self.line]
+    }
+
+    /// The line.
+    fn line(&self) -> &str {
+        &self.all[self.line..]
     }
 }
 
@@ -76,7 +104,7 @@ pub(crate) fn slot_of(name: &str) -> u16 {
 
 /// Returns the tag of the companions of a lock.
 fn tag_of(lock: &str) -> &str {
-    hash_tag(lock).unwrap_or_else(|| &TAGS[usize::from(slot(lock.as_bytes()))])
+    hash_tag(lock).unwrap_or_else(|| TAGS[usize::from(slot(lock.as_bytes()))].as_str())
 }
 
 /// The part of a name that a cluster hashes, if it is not the whole: between the first `{` and the
@@ -115,18 +143,40 @@ const CRC_OF_BYTE: [u16; 256] = {
 };
 
 /// A tag for each slot. Part of the layout on the wire: all versions must agree.
-static TAGS: LazyLock<Vec<String>> = LazyLock::new(tags);
+static TAGS: LazyLock<Vec<Tag>> = LazyLock::new(tags);
+
+/// One to four letters, side by side with those of other slots: each lock call reads one.
+#[derive(Clone, Copy, Default)]
+struct Tag {
+    letters: [u8; 4],
+    length: u8,
+}
+
+impl Tag {
+    fn new(word: &str) -> Self {
+        let mut tag = Self::default();
+        for (letter, byte) in tag.letters.iter_mut().zip(word.bytes()) {
+            *letter = byte;
+            tag.length += 1;
+        }
+        tag
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.letters[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
 
 /// The first that hashes to each slot of `a`, `b` … `z`, `aa`, `ab` … `zzzz`.
-fn tags() -> Vec<String> {
-    let mut tags = vec![String::new(); usize::from(SLOTS)];
+fn tags() -> Vec<Tag> {
+    let mut tags = vec![Tag::default(); usize::from(SLOTS)];
     let mut missing = SLOTS;
     let mut number = 0;
     while missing > 0 {
         let word = word(number);
         let tag = &mut tags[usize::from(slot(word.as_bytes()))];
-        if tag.is_empty() {
-            *tag = word;
+        if tag.length == 0 {
+            *tag = Tag::new(&word);
             missing -= 1;
         }
         number += 1;
@@ -165,9 +215,10 @@ mod tests {
     #[test]
     fn every_slot_has_a_tag_of_at_most_four_letters() {
         for (slot, tag) in TAGS.iter().enumerate() {
-            assert_eq!(usize::from(slot_of(tag)), slot);
-            assert!(tag.len() <= 4, "{tag}");
+            assert_eq!(usize::from(slot_of(tag.as_str())), slot);
         }
+        // The last word that was needed, and not a part of it.
+        assert_eq!(TAGS.iter().map(|tag| tag.length).max(), Some(4));
     }
 
     #[test]
@@ -176,13 +227,14 @@ mod tests {
             ["a", "a}b", "{a}b", "x{t}y", "x}:y", "{}x", "a{b", "{{a}b", "lk", "🔒{é}", "}{"]
         {
             let names = Names::of(&LockKey::new(name).unwrap());
-            for companion in [&names.card, &names.holders, &names.line] {
+            assert_eq!(names.lock(), name);
+            for companion in [names.card(), names.holders(), names.line()] {
                 assert_eq!(slot_of(companion), slot_of(name), "{companion}");
             }
             assert_eq!(slot_of(&mark_of(name)), slot_of(name));
-            assert_eq!(lock_of_card(&names.card), Some(name));
+            assert_eq!(lock_of_card(names.card()), Some(name));
             assert_eq!(lock_of_card(&mark_of(name)), None);
-            assert_eq!(lock_of_card(&names.line), None, "{}", names.line);
+            assert_eq!(lock_of_card(names.line()), None, "{}", names.line());
         }
     }
 }

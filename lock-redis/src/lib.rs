@@ -13,6 +13,7 @@ mod hints;
 mod keys;
 mod list;
 mod memory;
+mod motor;
 mod node;
 mod redlock;
 mod reply;

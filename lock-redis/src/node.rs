@@ -2,18 +2,16 @@
 //!
 //! All calls of a provider share one connection and are pipelined on it; pushes of releases come on it too
 //! (RESP3). A call that is dropped goes on in the background, so that its end, or its time-out, is still
-//! noticed: a connection that does not answer within the limit is given up.
+//! noticed: a connection that says nothing for so long is given up.
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use lock_core::BootInstant;
 use lock_core::Clock;
@@ -40,6 +38,7 @@ use crate::error::Failure;
 use crate::error::is_fatal;
 use crate::hints::Hints;
 use crate::memory::Memory;
+use crate::motor::Motor;
 use crate::reply;
 use crate::server::Address;
 use crate::server::Connected;
@@ -72,20 +71,20 @@ impl Pool {
     }
 
     /// Returns the server at `address`. Nothing is sent before the first call.
-    pub(crate) fn node(&self, address: &Address) -> Result<Node> {
+    pub(crate) fn node(&self, address: &Address) -> Node {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = nodes.get(address) {
-            return Ok(node.clone());
+            return node.clone();
         }
-        let listener = self.unknown(address, None)?;
-        let node = self.unknown(address, Some(listener))?;
+        let listener = self.unknown(address, None);
+        let node = self.unknown(address, Some(listener));
         nodes.insert(address.clone(), node.clone());
-        Ok(node)
+        node
     }
 
-    fn unknown(&self, address: &Address, listener: Option<Node>) -> Result<Node> {
-        Ok(Node(Arc::new(Inner {
-            way: self.login.way(address)?,
+    fn unknown(&self, address: &Address, listener: Option<Node>) -> Node {
+        Node(Arc::new(Inner {
+            way: self.login.way(address),
             listener,
             limits: self.limits,
             terms: self.terms,
@@ -98,7 +97,7 @@ impl Pool {
             tries: AtomicU64::new(0),
             subscribing: tokio::sync::Mutex::new(()),
             last_id: AtomicU64::new(0),
-        })))
+        }))
     }
 
     pub(crate) fn runtime(&self) -> &Handle {
@@ -212,10 +211,10 @@ impl Node {
 
     pub(crate) async fn call_on(&self, line: Line, command: Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
-        let mut line = live.on(line);
+        let Connected { mut connection, motor } = live.on(line);
         let request =
-            async move { line.connection.send_packed_command(&command).await?.extract_error() };
-        Ok(self.settle(live.id, request).await?)
+            async move { connection.send_packed_command(&command).await?.extract_error() };
+        Ok(self.settle(live.id, motor, request).await?)
     }
 
     /// Asks a question that is not about locks: also a replica may answer it.
@@ -237,10 +236,10 @@ impl Node {
         commands: Pipeline,
     ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         let live = self.live().await?;
-        let mut line = live.on(line);
+        let Connected { mut connection, motor } = live.on(line);
         let count = commands.len();
-        let request = async move { line.connection.req_packed_commands(&commands, 0, count).await };
-        let answers = self.settle(live.id, request).await?;
+        let request = async move { connection.req_packed_commands(&commands, 0, count).await };
+        let answers = self.settle(live.id, motor, request).await?;
         Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
     }
 
@@ -287,11 +286,12 @@ impl Node {
     async fn settle<T: Send + 'static>(
         &self,
         id: u64,
+        motor: Arc<Motor>,
         request: impl Future<Output = RedisResult<T>> + Send + 'static,
     ) -> RedisResult<T> {
         let node = self.clone();
         let request = Box::pin(async move {
-            let answer = limited(node.0.limits.reply, request).await;
+            let answer = motor.answer(node.0.limits.reply, request).await;
             if answer.as_ref().is_err_and(is_fatal) {
                 node.discard(id);
             }
@@ -337,7 +337,9 @@ impl Node {
         let mut common = self.dial(id).await?;
         let mut info = redis::cmd("INFO");
         info.arg("everything");
-        let info = limited(self.0.limits.reply, common.connection.req_packed_command(&info)).await;
+        let Connected { connection, motor } = &mut common;
+        let info = connection.req_packed_command(&info);
+        let info = motor.clone().answer(self.0.limits.reply, info).await;
         let info = info.and_then(Value::extract_error);
         let info = info.map_err(|failure| connecting::failed(failure.into(), &self.0.way))?;
         let facts = Facts::read(&reply::info(info)?);
@@ -392,19 +394,6 @@ fn unmade(failure: &JoinError) -> Error {
     }
     let message = "the runtime cannot connect: build it with enable_all, or write io=thread";
     Error::new(ErrorKind::Config, message)
-}
-
-/// Waits for an answer no longer than `limit`, by a clock that outlives every runtime: a request may be finished
-/// on another than the one it began on, and the driver's own timers end with theirs.
-async fn limited<T>(
-    limit: Duration,
-    answer: impl Future<Output = RedisResult<T>>,
-) -> RedisResult<T> {
-    tokio::select! {
-        biased;
-        answer = answer => answer,
-        () = Clock::system().sleep(limit) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-    }
 }
 
 fn aborted() -> Error {

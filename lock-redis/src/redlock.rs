@@ -66,7 +66,7 @@ async fn open(url: ConnectUrl) -> Result<SharedBackend> {
     let mut members = Vec::new();
     for address in config::addresses(&url, config::PORT)? {
         let (name, pool) = (address.to_string(), config::pool(&url, database)?);
-        members.push((name, Redis::new(Route::unconnected(Servers::one(pool, &address)?), None)));
+        members.push((name, Redis::new(Route::unconnected(Servers::one(pool, &address)), None)));
     }
     let grace = positive(&url, "node_timeout")?.unwrap_or(GRACE);
     let of = |(name, redis): &(String, Redis)| Member::new(name, Arc::new(redis.clone()));

@@ -1,12 +1,14 @@
 //! Which server a key lives on, and how a step gets there.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use lock_core::BootInstant;
 use lock_core::Error;
 use lock_core::ErrorKind;
+use lock_core::Mode;
+use lock_core::Owner;
 use lock_core::Result;
+use lock_core::Token;
 use redis::Cmd;
 use redis::Pipeline;
 use redis::Value;
@@ -47,14 +49,34 @@ pub(crate) enum Servers {
 
 impl Servers {
     /// The server at `address`.
-    pub(crate) fn one(pool: Pool, address: &Address) -> Result<Self> {
-        let node = pool.node(address)?;
-        Ok(Self::One(pool, node))
+    pub(crate) fn one(pool: Pool, address: &Address) -> Self {
+        let node = pool.node(address);
+        Self::One(pool, node)
     }
 }
 
-/// A word that a script is given; most are always the same.
-pub(crate) type Argument = Cow<'static, str>;
+/// A word that a script is given, not written out before it is sent.
+#[derive(Clone, Debug)]
+pub(crate) enum Argument {
+    Text(&'static str),
+    Number(u64),
+    Token(Token),
+    Owner(Owner),
+    Mode(Mode),
+}
+
+impl Argument {
+    fn write(&self, command: &mut Cmd) {
+        match self {
+            Self::Text(text) => command.arg(text),
+            Self::Number(number) => command.arg(number),
+            Self::Token(token) => command.arg(token.to_string()),
+            Self::Owner(owner) => command.arg(owner.as_str()),
+            Self::Mode(Mode::Exclusive) => command.arg("exclusive"),
+            Self::Mode(mode) => command.arg(mode.to_string()),
+        };
+    }
+}
 
 /// A script with the names and arguments of one call.
 #[derive(Debug)]
@@ -107,7 +129,7 @@ impl Route {
         match &self.servers {
             Servers::One(_, node) => Ok(node.clone()),
             Servers::Sentinel(sentinel) => Box::pin(sentinel.primary()).await,
-            Servers::Cluster(cluster) => Box::pin(cluster.node(keys::slot_of(&names.lock))).await,
+            Servers::Cluster(cluster) => Box::pin(cluster.node(keys::slot_of(names.lock()))).await,
         }
     }
 
@@ -213,7 +235,7 @@ impl Route {
         for _ in 0..REDIRECTIONS {
             let Err(failure) = &answer else { break };
             let Some((pool, address, once)) = self.learn(failure) else { break };
-            let node = pool.node(&address)?;
+            let node = pool.node(&address);
             answer = match once {
                 Once::No => self.deliver(&node, step).await,
                 // The full text: in a pipeline there is no second try.
@@ -273,17 +295,12 @@ impl Step {
     }
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
-        let Names { lock, card, holders, line } = &self.names;
         let mut command = Cmd::with_capacity(16, 512);
-        command
-            .arg(verb)
-            .arg(script)
-            .arg(4)
-            .arg(lock)
-            .arg(card)
-            .arg(holders)
-            .arg(line)
-            .arg(&self.arguments);
+        command.arg(verb).arg(script).arg(4);
+        for name in self.names.all() {
+            command.arg(name);
+        }
+        self.arguments.iter().for_each(|argument| argument.write(&mut command));
         command
     }
 }

@@ -50,7 +50,7 @@ impl Sentinel {
         }
         loop {
             let told = self.current.told();
-            let node = self.pool.node(&self.ask().await?)?;
+            let node = self.pool.node(&self.ask().await?);
             // The server itself is asked whether it is the primary; sentinels can be late.
             node.ready().await.map_err(|failure| failure.into_error(During::Connect))?;
             if self.current.set(&node, told) {

@@ -5,25 +5,25 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lock_core::Result;
 use redis::AsyncConnectionConfig;
-use redis::Client;
-use redis::ConnectionAddr;
-use redis::ConnectionInfo;
-use redis::IntoConnectionInfo as _;
 use redis::ProtocolVersion;
 use redis::RedisConnectionInfo;
 use redis::RedisError;
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
-use crate::error::During;
 use crate::error::Failure;
-use crate::error::classify;
+use crate::motor::Motor;
 use crate::tls::Tls;
+
+/// How many requests the driver takes in before others have to wait for it.
+const REQUESTS: usize = 1024;
+
+/// How many bytes it writes at once: many tasks ask at the same time, and a packet for each few would cost more
+/// than what is asked.
+const BYTES: usize = 64 * 1024;
 
 /// The address of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -59,14 +59,7 @@ pub(crate) struct Limits {
 
 impl Login {
     /// Prepares the way to the server at `address`. Nothing is sent.
-    pub(crate) fn way(&self, address: &Address) -> Result<Way> {
-        let client = self.info(address).and_then(Client::open);
-        let client = client.map_err(|failure| classify(failure, During::Connect))?;
-        Ok(Way { address: address.clone(), client, tls: self.tls.clone() })
-    }
-
-    fn info(&self, address: &Address) -> RedisResult<ConnectionInfo> {
-        let Address { host, port } = address.clone();
+    pub(crate) fn way(&self, address: &Address) -> Way {
         // RESP3, so that pushes come on the same connection.
         let mut settings = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
@@ -78,9 +71,7 @@ impl Login {
         if let Some(password) = &self.password {
             settings = settings.set_password(password);
         }
-        let socket = TcpSettings::default().set_nodelay(true);
-        let address = ConnectionAddr::Tcp(host, port).into_connection_info()?;
-        Ok(address.set_redis_settings(settings).set_tcp_settings(socket))
+        Way { address: address.clone(), settings, tls: self.tls.clone() }
     }
 }
 
@@ -88,24 +79,15 @@ impl Login {
 #[derive(Clone)]
 pub(crate) struct Way {
     address: Address,
-    client: Client,
+    settings: RedisConnectionInfo,
     tls: Option<Tls>,
 }
 
-/// A connection, and what drives it if the driver does not see to that itself.
+/// A connection, and what drives it.
 #[derive(Clone)]
 pub(crate) struct Connected {
     pub(crate) connection: MultiplexedConnection,
-    _motor: Option<Arc<Motor>>,
-}
-
-/// Ends when nobody has the connection any more, whatever the server does.
-struct Motor(JoinHandle<()>);
-
-impl Drop for Motor {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    pub(crate) motor: Arc<Motor>,
 }
 
 impl Way {
@@ -123,32 +105,44 @@ impl Way {
         limit: Duration,
         config: AsyncConnectionConfig,
     ) -> Result<Connected, Failure> {
-        let config = config.set_connection_timeout(Some(limit));
-        let Some(tls) = &self.tls else {
-            let made = self.client.get_multiplexed_async_connection_with_config(&config);
-            return Ok(Connected { connection: made.await?, _motor: None });
-        };
-        let encrypted = self.connect_encrypted(tls, config);
-        match tokio::time::timeout(limit, encrypted).await {
+        match tokio::time::timeout(limit, self.connect_in_time(config)).await {
             Ok(made) => made,
             Err(_) => Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut)).into()),
         }
     }
 
-    async fn connect_encrypted(
+    async fn connect_in_time(&self, config: AsyncConnectionConfig) -> Result<Connected, Failure> {
+        let line = self.dial().await.map_err(RedisError::from)?;
+        match &self.tls {
+            None => self.greet(line, config).await,
+            Some(tls) => self.greet(tls.wrap(&self.address, line).await?, config).await,
+        }
+    }
+
+    async fn greet(
         &self,
-        tls: &Tls,
+        line: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         config: AsyncConnectionConfig,
     ) -> Result<Connected, Failure> {
+        let config =
+            config.set_pipeline_buffer_size(REQUESTS).set_write_backpressure_boundary(BYTES);
+        let (connection, task) =
+            MultiplexedConnection::new_with_config(&self.settings, line, config).await?;
+        Ok(Connected { connection, motor: Motor::start(task) })
+    }
+
+    /// Takes the first line that comes about to any of the addresses that the name stands for.
+    async fn dial(&self) -> io::Result<TcpStream> {
         let Address { host, port } = &self.address;
-        let line = TcpStream::connect((host.as_str(), *port)).await.map_err(RedisError::from)?;
-        line.set_nodelay(true).map_err(RedisError::from)?;
-        let line = tls.wrap(&self.address, line).await?;
-        let settings = self.client.get_connection_info().redis_settings();
-        let (connection, motor) =
-            MultiplexedConnection::new_with_config(settings, line, config).await?;
-        let motor = Motor(tokio::spawn(motor));
-        Ok(Connected { connection, _motor: Some(Arc::new(motor)) })
+        let addresses = tokio::net::lookup_host((host.as_str(), *port)).await?;
+        let lines: Vec<_> =
+            addresses.map(|address| Box::pin(TcpStream::connect(address))).collect();
+        if lines.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the name stands for no address"));
+        }
+        let (line, _) = futures_util::future::select_ok(lines).await?;
+        line.set_nodelay(true)?;
+        Ok(line)
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
 use lock_core::EngineOptions;
+use lock_core::ErrorKind;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
 use lock_core::Token;
@@ -66,6 +67,36 @@ async fn a_fence_ahead_of_the_clock_is_remembered_until_the_clock_has_passed_it(
     }
     locks.cleanup_expired().await.unwrap();
     assert!(lives_for(&server, &card) > day * 365, "cleaned up");
+}
+
+#[tokio::test]
+async fn who_holds_for_days_is_not_forgotten_with_the_next_who_holds_for_seconds() {
+    let server = Server::start(&[]);
+    let locks = connect(&server).await;
+    let days = HOUR * 24 * 3;
+    let shared = LockOptions::new().mode("shared".parse().unwrap());
+    let _long = locks.lock("a", &shared.clone().ttl(days)).await.unwrap();
+    let short = locks.lock("a", &shared.ttl(Duration::from_secs(10))).await.unwrap();
+    short.extend(Duration::from_secs(20)).await.unwrap();
+    let (card, _) = companions(&server);
+    assert!(lives_for(&server, &card) > days);
+}
+
+#[tokio::test]
+async fn what_is_no_fence_is_corrupt_and_nothing_is_held() {
+    let server = Server::start(&[]);
+    let locks = connect(&server).await;
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    let (card, _) = companions(&server);
+    for rubbish in ["rubbish", "nan", "inf", "9007199254740991"] {
+        server.command(&format!("HSET {card} f {rubbish}"));
+        for mode in ["exclusive", "shared"] {
+            let options = LockOptions::new().mode(mode.parse().unwrap());
+            let error = locks.lock("a", &options).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{rubbish}: {error}");
+            assert!(server.command("GET a").starts_with("$-1"), "{rubbish}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -97,7 +97,8 @@ async fn what_is_no_fence_is_corrupt_and_stays() {
     set_fenced(&mut connection, "a", "x", fence(5)).await.unwrap();
     let answer = server.command("KEYS lk:*w:a");
     let mark = answer.lines().nth(2).unwrap();
-    for damage in [format!("SET {mark} rubbish"), format!("LPUSH {mark} rubbish")] {
+    let damages = ["SET _ rubbish", "SET _ nan", "LPUSH _ rubbish"];
+    for damage in damages.map(|damage| damage.replace('_', mark)) {
         server.command(&format!("DEL {mark}"));
         server.command(&damage);
         let error = set_fenced(&mut connection, "a", "y", fence(9)).await.unwrap_err();

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::group::Group;
 use super::node::Flight;
 use super::node::Node;
+use crate::BootInstant;
 use crate::Result;
 
 /// The part of its budget that a member gets which did not answer the last time.
@@ -26,6 +27,8 @@ pub(super) struct Round<'a, T: Send + 'static> {
     patience: Duration,
     flights: Vec<Option<Flight<T>>>,
     answers: Vec<Option<Result<T>>>,
+    /// When the latest answer came.
+    answered_at: Option<BootInstant>,
 }
 
 impl<'a, T: Send + 'static> Round<'a, T> {
@@ -40,7 +43,7 @@ impl<'a, T: Send + 'static> Round<'a, T> {
         let flights: Vec<_> =
             group.nodes().iter().enumerate().map(|(at, node)| ask(at, node)).collect();
         let answers = flights.iter().map(|_| None).collect();
-        Self { group, patience, flights, answers }
+        Self { group, patience, flights, answers, answered_at: None }
     }
 
     /// Completes when `enough` says so, when all have answered, or when `budget` is over; sooner, if
@@ -77,8 +80,14 @@ impl<'a, T: Send + 'static> Round<'a, T> {
             let polled = flight.as_mut().map(|flight| flight.as_mut().poll(cx));
             if let Some(Poll::Ready(landed)) = polled {
                 (*flight, *answer) = (None, Some(landed));
+                self.answered_at = Some(self.group.now());
             }
         }
+    }
+
+    /// When the latest answer came: those who are silent make a round longer, and tell nothing.
+    pub(super) fn answered_at(&self) -> Option<BootInstant> {
+        self.answered_at
     }
 
     /// How many have not answered yet.

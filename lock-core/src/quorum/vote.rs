@@ -42,8 +42,16 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 /// How one vote ended.
 struct Outcome {
     answer: Result<Attempt>,
-    /// If another vote may end otherwise at once: the fences of those in the way.
-    split: Option<Vec<Option<Fence>>>,
+    /// If another vote may end otherwise at once.
+    split: Option<Split>,
+}
+
+/// What is known of a vote that nobody has won.
+struct Split {
+    /// The fences of those in the way.
+    fences: Vec<Option<Fence>>,
+    /// How long those took who answered.
+    took: Duration,
 }
 
 impl Outcome {
@@ -70,13 +78,14 @@ impl Group {
             let began = self.now();
             let Outcome { answer, split } = self.vote(claim, began).await;
             // Another contender draws a new fence for each vote; one that stays is a holder's.
-            let holds = split.is_none() || split == before;
-            if holds || votes == VOTES || self.now() >= give_up {
+            let Some(split) = split.filter(|split| before.as_ref() != Some(&split.fences)) else {
+                return answer;
+            };
+            if votes == VOTES || self.now() >= give_up {
                 return answer;
             }
-            let pause = pause(self.now().saturating_since(began), votes);
-            self.clock().sleep(pause).await;
-            (before, votes) = (split, votes + 1);
+            self.clock().sleep(pause(split.took, votes)).await;
+            (before, votes) = (Some(split.fences), votes + 1);
         }
     }
 
@@ -88,6 +97,7 @@ impl Group {
         round.until(budget, |round| self.is_decided(round)).await;
         let (granted, refused) = (round.count(is_grant), round.count(is_refusal));
         let failure = (granted < self.need()).then(|| self.failure(&round, budget));
+        let took = round.answered_at().map_or(Duration::ZERO, |at| at.saturating_since(since));
         let answers = round.take_answers();
         undo.tried(&answers);
         let grants = grants(&answers);
@@ -109,7 +119,7 @@ impl Group {
         let seen = seen(&answers);
         let settled = seen.iter().any(|it| it.fence().is_some() && it.votes() >= self.need());
         let split = granted > 0 && refused > 0 && !settled;
-        let split = split.then(|| seen.iter().map(Seen::fence).collect());
+        let split = split.then(|| Split { fences: seen.iter().map(Seen::fence).collect(), took });
         let silent_or_failed = self.size() - granted - refused;
         let answer = if refused < self.block() && silent_or_failed >= self.block() {
             Err(undo.mark(failure).with_holders(merge::in_the_way(seen, self.block())))

@@ -19,6 +19,7 @@ use lock_memory::Memory;
 use lock_memory::When;
 use tokio::runtime::Handle;
 
+use crate::rig::BUDGET;
 use crate::rig::Rig;
 use crate::rig::SECOND;
 use crate::rig::claim;
@@ -58,6 +59,25 @@ async fn a_vote_that_splits_three_ways_is_won_by_one() {
         let owners: Vec<_> =
             rig.at_members().await.into_iter().flatten().map(|it| it.owner).collect();
         assert!(owners.len() >= 2 && owners.iter().all(|it| *it == owners[0]), "{owners:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_pause_after_a_split_does_not_grow_with_the_silence_of_a_member() {
+    for _ in 0..20 {
+        let rig = Rig::of(5);
+        rig.fail(1);
+        rig.controls(3).delay(Call::Attempt, When::Before, SECOND * 3600);
+        // Gone by the time the round has given up the one that hangs.
+        rig.occupy(0, "bob", BUDGET / 2).await;
+        let clock = rig.hand.clock();
+        let began = clock.now();
+        let took = rig.during(SECOND, async {
+            rig.acquire(&claim()).await;
+            clock.now().saturating_since(began)
+        });
+        let took = took.await;
+        assert!(took >= BUDGET && took <= BUDGET + ms(2), "{took:?}");
     }
 }
 

@@ -7,7 +7,7 @@ if ARGV[4] == 'exclusive' and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
   local micros = time[1] * 1000000 + time[2]
   local last = tonumber(redis.call('HGET', KEYS[2], 'f') or 0)
   local fence = last and math.max(last + 1, micros, tonumber(ARGV[6]))
-  if not fence or fence > 9007199254740991 then
+  if not (fence and fence <= 9007199254740991) then
     return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
   end
   local digits = string.format('%.0f', fence)
@@ -34,7 +34,7 @@ local token, ttl, owner, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local patience, floor, publish = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
 local last = tonumber(redis.call('HGET', card, 'f') or 0)
 local fence = last and math.max(last + 1, micros, floor)
-if not fence or fence > 9007199254740991 then
+if not (fence and fence <= 9007199254740991) then
   return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
 end
 local function clash(stored) return redis.error_reply('LOCKMODE ' .. stored .. ' ' .. mode) end

@@ -20,9 +20,11 @@ if value then
   end
 end
 local function text(n) return string.format('%.0f', n) end
--- A fence that is ahead of the clock is remembered until the clock has passed it.
+-- A fence that is ahead of the clock is remembered until the clock has passed it. Never shortened, for
+-- others may hold for longer; an hour less is still more than a day, so most calls write nothing.
 local function stay(ttl, fence)
-  redis.call('PEXPIRE', card, day + ttl + math.max(0, math.ceil((fence - micros) / 1000)))
+  local life = day + ttl + math.max(0, math.ceil((fence - micros) / 1000))
+  if redis.call('PTTL', card) < life - 3600000 then redis.call('PEXPIRE', card, life) end
 end
 local function place(token)
   local stored = redis.call('HGET', card, 'p:' .. token)

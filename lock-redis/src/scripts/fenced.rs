@@ -10,7 +10,7 @@ const FENCED: &str = "\
 local stored, fence, arguments = redis.call('GET', KEYS[2]), tonumber(ARGV[1]), {}
 if stored then
   local highest = tonumber(stored)
-  if not highest then return redis.error_reply('LOCKCORRUPT the highest fence reads ' .. stored) end
+  if not highest or highest ~= highest then return redis.error_reply('LOCKCORRUPT the highest fence reads ' .. stored) end
   if fence < highest then return redis.error_reply('LOCKSTALE ' .. stored) end
 end
 redis.call('SET', KEYS[2], ARGV[1])

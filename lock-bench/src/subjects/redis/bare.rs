@@ -26,7 +26,7 @@ if ARGV[4] == 'exclusive' and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
   local micros = time[1] * 1000000 + time[2]
   local last = tonumber(redis.call('HGET', KEYS[2], 'f') or 0)
   local fence = last and math.max(last + 1, micros, tonumber(ARGV[6]))
-  if not fence or fence > 9007199254740991 then
+  if not (fence and fence <= 9007199254740991) then
     return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
   end
   local digits = string.format('%.0f', fence)
