@@ -154,13 +154,14 @@ impl Session {
         match queue.put(request) {
             Some(Request::Keep(claims, reply)) => drop(reply.send(self.keep(&claims).await)),
             Some(Request::GiveBack) => drop(self.heartbeat().await),
-            Some(Request::Ended(pids)) => {
-                if self.live.as_ref().is_some_and(|live| pids.contains(&live.identity.pid)) {
-                    self.lose();
-                }
-            }
+            Some(Request::Ended(pids)) if self.has_one_of(&pids) => self.lose(),
             _ => {}
         }
+    }
+
+    /// Tells whether the session is one of these.
+    fn has_one_of(&self, pids: &[i32]) -> bool {
+        self.live.as_ref().is_some_and(|live| pids.contains(&live.identity.pid))
     }
 
     async fn carry_out(&mut self, batch: Batch) {
