@@ -92,10 +92,13 @@ async fn await_age(mut server: MultiplexedConnection) -> Result<()> {
     }
 }
 
-/// With more patience than by default: cases slow the lines down, and run side by side. Less where a member is
-/// frozen, for the first call of each client waits for it so long.
-async fn open(names: &[String], frozen: bool) -> Result<SharedBackend> {
-    let patience = if frozen { "200ms" } else { "500ms" };
+/// With more patience than by default, for cases slow the lines down.
+const PATIENT: &str = "500ms";
+
+/// Where a member is frozen the first call of each client may wait for it so long.
+const HURRIED: &str = "200ms";
+
+async fn open(names: &[String], patience: &str) -> Result<SharedBackend> {
     let url = format!("redlock://{}?node_timeout={patience}", names.join(","));
     REDLOCK.open(ConnectUrl::parse(&url)?).await
 }
@@ -115,7 +118,7 @@ impl Fixture for Redlock {
     }
 
     async fn connect(&self, _namespace: &str) -> Result<SharedBackend> {
-        open(&self.names()?, self.hurt.is_some()).await
+        open(&self.names()?, if self.hurt.is_some() { HURRIED } else { PATIENT }).await
     }
 
     async fn proxied(&self, _namespace: &str) -> Result<(SharedBackend, Arc<dyn Link>)> {
@@ -126,7 +129,7 @@ impl Fixture for Redlock {
             names.push(line.address().to_string());
             lines.push(line);
         }
-        Ok((open(&names, self.hurt.is_some()).await?, Arc::new(Lines(lines))))
+        Ok((open(&names, PATIENT).await?, Arc::new(Lines(lines))))
     }
 
     async fn set_up(&self) -> Result<()> {
