@@ -154,10 +154,10 @@ impl Session {
         match queue.put(request) {
             Some(Request::Keep(claims, reply)) => drop(reply.send(self.keep(&claims).await)),
             Some(Request::GiveBack) => drop(self.heartbeat().await),
-            Some(Request::Ended(pids)) => {
-                if self.live.as_ref().is_some_and(|live| pids.contains(&live.identity.pid)) {
-                    self.lose();
-                }
+            Some(Request::Ended(pids))
+                if self.live.as_ref().is_some_and(|live| pids.contains(&live.identity.pid)) =>
+            {
+                self.lose();
             }
             _ => {}
         }
