@@ -220,7 +220,7 @@ async fn of_attempts_at_one_lock_that_go_out_at_once_one_holds() {
     let backend = warm(&server.url()).await;
     let of = |number: usize| {
         let mut claim = claim(&format!("k/{}", number % 4));
-        claim.queue = number % 3 == 0;
+        claim.queue = number.is_multiple_of(3);
         claim
     };
     let claims: Vec<_> = (0..40).map(of).collect();
