@@ -24,6 +24,7 @@ use lock_core::LockKey;
 use lock_core::Result;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 
@@ -159,7 +160,10 @@ impl Shared {
             _ = before => {}
             () = sleep_until(Instant::now() + LONG) => {}
         }
-        while let Some(batch) = self.next() {
+        loop {
+            // Those who have just been answered may have more to send.
+            yield_now().await;
+            let Some(batch) = self.next() else { return };
             let mut sending = Box::pin(self.clone().send(batch));
             tokio::select! {
                 biased;

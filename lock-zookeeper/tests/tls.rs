@@ -1,6 +1,6 @@
-//! Encrypted connections, and users shown by SASL. Both need features.
+//! Encrypted connections, which need the feature `tls`.
 
-#![cfg(all(feature = "tls", feature = "sasl"))]
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must end")]
 
 mod servers;
@@ -87,19 +87,4 @@ async fn a_server_with_a_certificate_is_reached_by_its_authority_only() {
     works(&plain).await;
     let error = connect(&format!("{url}&tls_ca={both}&tls_key={both}")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-}
-
-#[tokio::test]
-async fn a_user_is_shown_by_sasl() {
-    let folder = TempDir::new().unwrap();
-    let jaas = folder.path().join("jaas.conf");
-    let module = "org.apache.zookeeper.server.auth.DigestLoginModule required";
-    fs::write(&jaas, format!("Server {{ {module} user_ann=\"s3cret\"; }};\n")).unwrap();
-    let login = format!("-Djava.security.auth.login.config={}", jaas.display());
-    let lines = "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\n";
-    let server = Server::start_with(&[&login], lines);
-    works(&format!("zookeeper://ann:s3cret@{}?{SHORT}&auth=sasl", server.address())).await;
-    let wrong = format!("zookeeper://ann:wr0ngsecret@{}?{SHORT}&auth=sasl", server.address());
-    let error = connect(&wrong).await.unwrap_err();
-    assert!(!format!("{error:?}").contains("wr0ngsecret"), "{error:?}");
 }
