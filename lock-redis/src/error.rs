@@ -142,7 +142,7 @@ fn misuse(code: &str, said: &str) -> Option<&'static str> {
         _ if said.contains("cluster support disabled") => {
             "the server is no cluster: write redis://"
         }
-        _ if said.contains("unknown command 'SENTINEL'") => {
+        _ if said.contains("unknown command") && said.contains("SENTINEL") => {
             "the server is no sentinel: write redis://"
         }
         _ => return None,
