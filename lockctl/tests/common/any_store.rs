@@ -257,7 +257,9 @@ fn changes(store: Store<'_>) {
 
 /// Checks that a job is stopped in time, with 76, when `hurt` has been done to its server.
 pub fn stops_in_time(place: &Place, ttl: &str, within: Duration, hurt: impl FnOnce()) {
-    let job = place.start_job(&["run", "k", "--ttl", ttl], "job", "trap '' TERM; sleep 1000");
+    // A server that was hurt before may need a moment to free what an earlier job had.
+    let run = ["run", "k", "--ttl", ttl, "--wait", "10s"];
+    let job = place.start_job(&run, "job", "trap '' TERM; sleep 1000");
     let start = Instant::now();
     hurt();
     eventually("the job is dead", || !is_alive(place.pid("job")));
