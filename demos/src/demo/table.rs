@@ -35,7 +35,8 @@ pub(crate) async fn run(story: &Story, servers: &mut Servers) -> Result {
         sqlx::raw_sql(index).execute(&mut mysql).await?;
         story.tell("mysql", index);
     }
-    pause(ms(1200)).await;
+    // NOW() counts whole seconds: it says up to a second too little.
+    pause(ms(1800)).await;
     let before = show(story, &mut mysql).await?;
     let cleaned = sqlx::raw_sql(CLEAN).execute(&mut mysql).await?.rows_affected();
     story.tell("mysql", format!("{CLEAN}: {cleaned}"));
