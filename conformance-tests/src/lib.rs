@@ -67,6 +67,7 @@ pub use link::Link;
 pub use link::Weather;
 pub use port::free_port;
 pub use port::is_free;
+pub use process::freeze;
 pub use proxy::Proxy;
 pub use run::EXCLUDE;
 pub use run::run;

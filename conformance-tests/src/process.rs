@@ -1,6 +1,7 @@
 //! Another process with a part in a case: it can be killed or stopped, and never outlives the case.
 
 use std::env;
+use std::io;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Write as _;
@@ -10,9 +11,13 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::Signal;
+use rustix::process::WaitId;
+use rustix::process::WaitIdOptions;
 use rustix::process::kill_process;
+use rustix::process::waitid;
 use tokio::sync::mpsc;
 
 use crate::Cx;
@@ -85,7 +90,7 @@ impl Process {
 
     /// Freezes it.
     pub(crate) fn stop(&self) -> Outcome {
-        self.signal(Signal::STOP)
+        Ok(freeze(&self.child)?)
     }
 
     /// Lets it go on.
@@ -104,6 +109,24 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Freezes a child, and returns when it stands still: the signal alone leaves its threads a moment to go on.
+///
+/// # Errors
+///
+/// If it has been reaped.
+pub fn freeze(child: &Child) -> io::Result<()> {
+    let process = Pid::from_child(child);
+    kill_process(process, Signal::STOP)?;
+    // One that has ended stays to be reaped.
+    let changes = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    while let Err(error) = waitid(WaitId::Pid(process), changes) {
+        if error != Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 fn lines(child: &mut Child) -> Outcome<mpsc::UnboundedReceiver<String>> {

@@ -85,7 +85,7 @@ impl Server {
     }
 
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::STOP);
+        conformance_tests::freeze(&self.child).unwrap();
     }
 
     pub(crate) fn thaw(&self) {
