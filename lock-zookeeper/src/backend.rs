@@ -10,6 +10,8 @@ use lock_core::Attempt;
 use lock_core::Backend;
 use lock_core::Claim;
 use lock_core::Cursor;
+use lock_core::Error;
+use lock_core::ErrorKind;
 use lock_core::Evicted;
 use lock_core::Eviction;
 use lock_core::FenceKind;
@@ -33,7 +35,6 @@ use lock_core::async_trait;
 use crate::claims::Mine;
 use crate::client::Client;
 use crate::names;
-use crate::unattended::Unattended;
 
 /// A client of an ensemble: the backend to build an engine on. Cloning shares the client and its
 /// session.
@@ -48,6 +49,17 @@ struct Inner {
 impl Zookeeper {
     pub(crate) fn new(client: Arc<Client>) -> Self {
         Self(Arc::new(Inner { profile: profile(client.timeout(), client.margin()), client }))
+    }
+
+    /// Carries a call to its end even if its caller is dropped: the servers may have it already (S7).
+    ///
+    /// In one task from its begin to its end: the futures of the driver are not taken from one to another.
+    async fn finish<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let gone = |_| Err(Error::new(ErrorKind::Closed, "the runtime has ended").ambiguous());
+        self.0.client.runtime().spawn(call).await.unwrap_or_else(gone)
     }
 }
 
@@ -69,12 +81,12 @@ impl Backend for Zookeeper {
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         let mut mine = self.0.client.claims.get_or_new(claim.token).lock_owned().await;
         let (inner, claim) = (self.0.clone(), claim.clone());
-        let attempt = async move {
+        self.finish(async move {
             let attempt = inner.client.attempt(&claim, &mut mine).await;
             inner.tidy(&claim, &mine);
             attempt
-        };
-        Unattended::new(self.0.client.runtime(), attempt).await
+        })
+        .await
     }
 
     async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
@@ -87,12 +99,12 @@ impl Backend for Zookeeper {
         };
         let mut mine = entry.lock_owned().await;
         let (inner, claim) = (self.0.clone(), claim.clone());
-        let release = async move {
+        self.finish(async move {
             let release = inner.client.release(&claim, &mut mine).await;
             inner.tidy(&claim, &mine);
             release
-        };
-        Unattended::new(self.0.client.runtime(), release).await
+        })
+        .await
     }
 
     async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {

@@ -12,7 +12,6 @@ mod list;
 mod look;
 mod names;
 mod session;
-mod unattended;
 mod watch;
 
 pub use backend::Zookeeper;
