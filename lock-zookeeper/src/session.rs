@@ -149,8 +149,8 @@ impl Session {
     }
 
     /// Deletes a node, and does not give up before that is certain: while there is no connection the
-    /// request waits for the next. Returns whether there was one, also if an earlier try has found it
-    /// whose answer was lost.
+    /// request waits for the next. Returns whether there was one, also if it may have been an
+    /// earlier try that deleted it, whose answer was lost.
     pub(crate) async fn delete(&self, path: &str) -> Result<bool> {
         let mut unsure = false;
         loop {
@@ -165,7 +165,7 @@ impl Session {
                     Verdict::Unknown => unsure = true,
                     Verdict::SessionOver => {
                         self.fate.is_over().await;
-                        return Ok(false);
+                        return Ok(unsure);
                     }
                     Verdict::Refused => return Err(classify(failure)),
                 },
