@@ -75,7 +75,7 @@ impl Client {
                     let name = format!("{prefix}{sequence}");
                     let placed = Placed::new(session.fate(), &parent, name, stat.czxid);
                     *mine = Mine::Placed(placed);
-                    return listed.map(Line::new).map_err(classify);
+                    return lined_up(session, &parent, listed);
                 }
                 Err(ZkError::NoNode) => *mine = Mine::Nothing,
                 Err(failure) => {
@@ -130,7 +130,7 @@ impl Client {
         // Asked for after the other, answered in that order.
         let listed = session.zk().list_children(&parent);
         fresh.await?;
-        let line = lined_up(listed.await)?;
+        let line = lined_up(session, &parent, listed.await)?;
         let mut stored = match known {
             Some(placed) => line.place_of(&placed.name).is_some(),
             None => false,
@@ -235,7 +235,7 @@ impl Client {
         // Asked for one after the other, answered in that order.
         let (confirmed, listed) = (session.confirm(), session.zk().list_children(&parent));
         confirmed.await?;
-        let line = lined_up(listed.await)?;
+        let line = lined_up(&session, &parent, listed.await)?;
         let mut deleted = false;
         for found in line.bearing(claim.token) {
             deleted |= session.delete(&format!("{parent}/{}", found.name)).await?;

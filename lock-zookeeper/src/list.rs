@@ -60,7 +60,7 @@ async fn keys(session: &Session, prefix: &str, after: &str) -> Result<Vec<(Strin
                     .filter(|it| it.may_lead_to(prefix, after)),
             );
             let wanted = node.key.starts_with(prefix) && node.key.as_str() > after;
-            let line = Line::new(children);
+            let line = session.line(&node.path, children);
             if wanted && line.len() > 0 {
                 found.push((node.key, line));
             }

@@ -72,7 +72,7 @@ impl Client {
             Ok((_, stat)) if stat.ephemeral_owner != 0 => {
                 Err(classify(ZkError::NoChildrenForEphemerals))
             }
-            listed => lined_up(listed.map(|(children, _)| children)),
+            listed => lined_up(session, &path, listed.map(|(children, _)| children)),
         }
     }
 
@@ -109,10 +109,7 @@ impl Client {
     /// Lets a quorum confirm the session, and looks which claims still are in the store.
     pub(crate) async fn keep(&self, claims: &[Claim]) -> Result<Vec<Kept>> {
         let Some(session) = self.usable() else { return Ok(vec![Kept::Gone; claims.len()]) };
-        let mut places = Vec::with_capacity(claims.len());
-        for claim in claims {
-            places.push(self.place(&session, claim));
-        }
+        let places: Vec<_> = claims.iter().map(|claim| self.place(&session, claim)).collect();
         let known = || {
             claims
                 .iter()
@@ -121,12 +118,18 @@ impl Client {
         };
         let held: Vec<_> =
             known().filter(|(_, it)| it.holds).map(|(_, it)| it.path.clone()).collect();
-        let waited_for =
-            known().filter(|(_, it)| !it.holds).map(|(claim, _)| names::path_of(&claim.key));
+        let waiting = || known().filter(|(_, it)| !it.holds);
+        let waited_for = waiting().map(|(claim, _)| names::path_of(&claim.key));
+        let suspects = suspects(waiting().map(|(_, place)| place));
         // Sent before the reads, which then show no older state.
-        let (confirmed, there, lines) = tokio::join!(biased; session.confirm(), data_of(&session, &held), lines(&session, waited_for));
-        confirmed?;
-        let (mut there, lines) = (there?.into_iter(), lines?);
+        let confirmed = session.confirm_beside(&suspects);
+        let (missing, there, lines) =
+            tokio::join!(biased; confirmed, data_of(&session, &held), lines(&session, waited_for));
+        let (missing, mut there, lines) = (missing?, there?.into_iter(), lines?);
+        let ghost = missing.map(|at| suspects[at]).filter(|path| shows(&lines, path));
+        if let Some(path) = ghost {
+            session.ignore(path);
+        }
         let lease = session.lease();
         let kept = |(claim, place): (&Claim, &Result<Option<Placed>, Busy>)| match place {
             Err(Busy) => Kept::Unknown,
@@ -135,6 +138,9 @@ impl Client {
                 Some(_) => Kept::Renewed { lease },
                 None => Kept::Gone,
             },
+            Ok(Some(place)) if place.blockers.iter().any(|it| Some(it.as_str()) == ghost) => {
+                Kept::Queued { ahead: 0 }
+            }
             Ok(Some(place)) => match before(&lines[&names::path_of(&claim.key)], claim, place) {
                 Some(ahead) => Kept::Queued { ahead },
                 None => Kept::Gone,
@@ -152,6 +158,27 @@ impl Client {
     }
 }
 
+/// Returns whom those wait for that come first at their keys, to ask the quorum for them: a server that has
+/// lost a transaction may show somebody there who has long gone. Never nothing: the root is there.
+fn suspects<'a>(waiting: impl Iterator<Item = &'a Placed>) -> Vec<&'a str> {
+    let mut first: HashMap<&str, &Placed> = HashMap::new();
+    for place in waiting {
+        let key = &place.path[..place.path.len() - place.name.len()];
+        let before = first.entry(key).or_insert(place);
+        if place.czxid < before.czxid {
+            *before = place;
+        }
+    }
+    let blockers = first.values().flat_map(|place| &place.blockers);
+    blockers.map(String::as_str).chain(["/"]).collect()
+}
+
+/// Whether `lines` have the node at `path`.
+fn shows(lines: &HashMap<String, Line>, path: &str) -> bool {
+    let found = path.rsplit_once('/').and_then(|(key, name)| lines.get(key)?.place_of(name));
+    found.is_some()
+}
+
 /// Returns how many stand before a claim that waits; none if it is its turn.
 fn before(line: &Line, claim: &Claim, place: &Placed) -> Option<u64> {
     let ahead = line.place_of(&place.name)?;
@@ -162,9 +189,13 @@ fn before(line: &Line, claim: &Claim, place: &Placed) -> Option<u64> {
 struct Busy;
 
 /// Reads the children of a key's node, which need not be there.
-pub(crate) fn lined_up(listed: Result<Vec<String>, ZkError>) -> Result<Line> {
+pub(crate) fn lined_up(
+    session: &Session,
+    parent: &str,
+    listed: Result<Vec<String>, ZkError>,
+) -> Result<Line> {
     match listed {
-        Ok(children) => Ok(Line::new(children)),
+        Ok(children) => Ok(session.line(parent, children)),
         Err(ZkError::NoNode) => Ok(Line::default()),
         Err(failure) => Err(classify(failure)),
     }
@@ -209,7 +240,11 @@ async fn lines(
     paths.sort_unstable();
     paths.dedup();
     let listed = children_of(session, &paths).await?;
-    Ok(paths.into_iter().zip(listed.into_iter().map(Line::new)).collect())
+    let line = |(path, children): (String, _)| {
+        let line = session.line(&path, children);
+        (path, line)
+    };
+    Ok(paths.into_iter().zip(listed).map(line).collect())
 }
 
 #[derive(Clone, Copy)]

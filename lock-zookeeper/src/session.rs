@@ -5,7 +5,11 @@
 //! quorum has answered, less a margin. A read would not do, for a server that was cut off from the others
 //! goes on answering reads, pings and `sync` for a while. Nothing of a session outlives it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -27,6 +31,7 @@ use crate::config::Config;
 use crate::error::Verdict;
 use crate::error::classify;
 use crate::error::verdict;
+use crate::line::Line;
 
 /// A session that is used.
 #[derive(Debug)]
@@ -38,6 +43,8 @@ pub(crate) struct Session {
     since: AtomicU64,
     /// How many bytes the paths have that are watched.
     watched: Arc<AtomicUsize>,
+    /// Nodes that the server shows and the quorum does not have.
+    ghosts: Mutex<HashSet<String>>,
 }
 
 /// The most bytes that watched paths may have together. After a reconnect the driver tells a server of all of
@@ -69,7 +76,8 @@ impl Session {
             told.over.send_replace(true);
         });
         let since = AtomicU64::new(since.as_nanos());
-        Self { zk, fate, clock: Clock::system(), since, watched: Arc::default() }
+        let (clock, watched, ghosts) = (Clock::system(), Arc::default(), Mutex::default());
+        Self { zk, fate, clock, since, watched, ghosts }
     }
 
     /// Makes room for one more watch of each of `paths`; `None` if too many are watched.
@@ -117,21 +125,60 @@ impl Session {
     /// Lets a quorum confirm the session, with a write that changes nothing. What is read after it in
     /// the same session is at least as new.
     pub(crate) fn confirm(&self) -> impl Future<Output = Result<()>> + Send + '_ {
+        let confirmed = self.confirm_beside(&["/"]);
+        async move { confirmed.await.map(drop) }
+    }
+
+    /// Lets a quorum confirm the session, and returns which of `paths` is the first that it does not have.
+    pub(crate) fn confirm_beside(
+        &self,
+        paths: &[&str],
+    ) -> impl Future<Output = Result<Option<usize>>> + Send + '_ {
         let sent = self.now();
         let mut writer = self.zk.new_multi_writer();
+        let asked = paths.iter().try_for_each(|path| writer.add_check_version(path, -1));
         // Sent now, answered later: what is asked next comes after it.
-        let answer = writer.add_check_version("/", -1).map(|()| writer.commit());
+        let answer = asked.map(|()| writer.commit());
         async move {
-            let outcome = match answer.map_err(classify)?.await {
-                Ok(_) => Ok(()),
-                Err(MultiWriteError::RequestFailed { source }) => Err(source),
+            let missing = match answer.map_err(classify)?.await {
+                Ok(_) => None,
+                Err(MultiWriteError::RequestFailed { source }) => return Err(classify(source)),
                 // A refusal is carried out by a quorum like any other write.
-                Err(MultiWriteError::OperationFailed { .. }) => Ok(()),
+                Err(MultiWriteError::OperationFailed { index, source }) => {
+                    (source == ZkError::NoNode).then_some(index)
+                }
             };
-            outcome.map_err(classify)?;
             self.touched(sent);
-            Ok(())
+            Ok(missing)
         }
+    }
+
+    /// Leaves a node out of all lines from now on: the server shows it, and the quorum does not have it.
+    ///
+    /// Such a server has lost a transaction. Nobody would ever delete the node, and nobody get past it.
+    pub(crate) fn ignore(&self, path: &str) {
+        if self.ghosts().insert(path.to_owned()) {
+            tracing::error!(
+                path,
+                "a ZooKeeper server shows a node that the quorum has not: it has lost a transaction, and \
+                 should be stopped, and its data be deleted before it is started again"
+            );
+        }
+    }
+
+    /// Picks the contenders out of the children of a key's node.
+    pub(crate) fn line(&self, parent: &str, children: Vec<String>) -> Line {
+        let ghosts = self.ghosts();
+        if ghosts.is_empty() {
+            drop(ghosts);
+            return Line::new(children);
+        }
+        let real = |name: &String| !ghosts.contains(&format!("{parent}/{name}"));
+        Line::new(children.into_iter().filter(real))
+    }
+
+    fn ghosts(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.ghosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the reads that follow show at least what is committed now: by a quorum's word if the last

@@ -52,7 +52,7 @@ impl Client {
             return Ok(placed.blockers.clone());
         }
         let parent = names::path_of(&claim.key);
-        let line = lined_up(session.zk().list_children(&parent).await)?;
+        let line = lined_up(session, &parent, session.zk().list_children(&parent).await)?;
         let blockers = line.blockers(line.len(), claim.mode).iter();
         Ok(blockers.map(|it| format!("{parent}/{}", it.name)).collect())
     }

@@ -26,6 +26,9 @@ use lock_zookeeper::DRIVER;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use zookeeper_client::Acls;
+use zookeeper_client::Client;
+use zookeeper_client::CreateMode;
 
 use crate::servers::Ensemble;
 
@@ -44,6 +47,9 @@ fn main() -> ExitCode {
         }),
         of("of_the_majority_are_noticed_in_time", || {
             Box::pin(of_the_majority_are_noticed_in_time())
+        }),
+        of("of_a_server_that_has_lost_a_transaction_stop_nobody", || {
+            Box::pin(of_a_server_that_has_lost_a_transaction_stop_nobody())
         }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -188,4 +194,37 @@ async fn of_the_majority_are_noticed_in_time() {
     ensemble.servers.iter().for_each(|server| server.thaw());
     let again = locks.lock("a", &LockOptions::new().wait(BOUND)).await.unwrap();
     assert!(again.fence() > held.fence());
+}
+
+/// Servers are known to lose transactions when they are killed and frozen: one goes on to show contenders that
+/// the others do not have. Here it is made to have one that they never had.
+async fn of_a_server_that_has_lost_a_transaction_stop_nobody() {
+    let mut ensemble = Ensemble::start();
+    let locks = connect(&ensemble.url()).await;
+    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    let odd = (ensemble.leader() + 1) % 3;
+    ensemble.servers[odd].kill();
+    ensemble.servers[odd].alone(async |address| haunt(address, "a").await).await;
+    // More transactions than the odd one has had alone: the next of the leader's it takes for its own next.
+    for _ in 0..5 {
+        let options = LockOptions::new().wait(BOUND);
+        locks.lock("b", &options).await.unwrap().unlock().await.unwrap();
+    }
+    ensemble.servers[odd].restart();
+    ensemble.await_ready();
+
+    let led_astray = connect(&ensemble.servers[odd].url()).await;
+    let astray = led_astray.try_lock("a", &LockOptions::new()).await.unwrap();
+    assert!(astray.acquired().is_none(), "the server has no ghost: this tests nothing");
+    let held = led_astray.lock("a", &LockOptions::new().wait(BOUND)).await.unwrap();
+    assert!(locks.try_lock("a", &LockOptions::new()).await.unwrap().acquired().is_none());
+    held.unlock().await.unwrap();
+}
+
+/// Stores a contender that nobody owns.
+async fn haunt(address: &str, key: &str) {
+    let client = Client::connect(address).await.unwrap();
+    let options = CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
+    let path = format!("/{key}/_c_00000000-0000-4000-8000-000000000000-lock-");
+    client.create(&path, b"ghost", &options).await.unwrap();
 }

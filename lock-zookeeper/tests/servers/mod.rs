@@ -91,6 +91,23 @@ impl Server {
         self.child = java(&self.options, self.folder.path());
     }
 
+    /// Lets it serve without the other servers of its ensemble, while `act` uses it; it is down afterwards.
+    pub(crate) async fn alone(&mut self, act: impl AsyncFnOnce(&str)) {
+        let file = self.folder.path().join("zoo.cfg");
+        let with_others = fs::read_to_string(&file).unwrap();
+        let own: String = with_others
+            .lines()
+            .filter(|it| !it.starts_with("server."))
+            .flat_map(|it| [it, "\n"])
+            .collect();
+        fs::write(&file, own).unwrap();
+        self.restart();
+        self.await_ready();
+        act(&self.address()).await;
+        self.kill();
+        fs::write(&file, with_others).unwrap();
+    }
+
     pub(crate) fn freeze(&self) {
         conformance_tests::freeze(&self.child).unwrap();
     }
