@@ -8,8 +8,8 @@
 //! - No two valid guards exclude each other (C3), and one lock could have done all of it (C5), but for what
 //!   the store [`Forgot`]: each such time excuses overlaps with what was granted before it, and no other.
 //! - Fences rise over everything, forgotten or not, and from round to round (C1, C2).
-//! - Losses are told (C10), nobody waits for longer than the bound in a calm (C7), nothing is left (C9), and no call
-//!   fails but for an outage. Time in which the machine let nobody run does not count; it is shown.
+//! - Losses are told (C10), nobody waits for longer than the bound in a calm (C7), nothing is left (C9) but by the
+//!   store's own fault ([`Target::mend`]), and no call fails but for an outage. Time in which the machine let nobody run does not count; it is shown.
 //!
 //! The seed of a run is printed. It repeats the choices, not the moments at which they meet.
 
@@ -68,6 +68,21 @@ pub trait Target: Fixture {
         long: Duration,
         keys: &[LockKey],
     ) -> Outcome<Option<Forgot>>;
+
+    /// Mends what the store has broken by itself and keeps broken after all faults, as whoever runs it would, and
+    /// says what that was. Asked for when something is left of the locks though nobody holds any; by default a
+    /// store breaks nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be mended.
+    ///
+    /// # Cancel safety
+    ///
+    /// It is not dropped before it ends.
+    async fn mend(&self) -> Outcome<Option<&'static str>> {
+        Ok(None)
+    }
 
     /// Returns the lines that lie between the processes and the store and can go bad, none by default. Each
     /// process uses one of them.

@@ -163,6 +163,11 @@ impl Target for Three {
         Ok(None)
     }
 
+    /// Servers that are killed and frozen again and again lose transactions.
+    async fn mend(&self) -> Outcome<Option<&'static str>> {
+        Ok(self.running(Running::mend))
+    }
+
     fn lines(&self) -> Vec<Line> {
         self.lock().as_ref().map(|running| running.lines.clone()).unwrap_or_default()
     }
@@ -203,6 +208,28 @@ impl Running {
             }
         }
         self.ensemble.await_ready();
+    }
+}
+
+impl Running {
+    /// Lets those begin anew that show what their leader does not have, and does not get either.
+    fn mend(&mut self) -> Option<&'static str> {
+        let ghosts = |ensemble: &Ensemble| {
+            let all: Vec<_> = ensemble.servers.iter().map(Server::ephemerals).collect();
+            let leaders = &all[ensemble.leader()];
+            all.iter().map(|its| its - leaders).collect::<Vec<_>>()
+        };
+        let before = ghosts(&self.ensemble);
+        sleep(Duration::from_secs(2));
+        let after = ghosts(&self.ensemble);
+        let stay = before.iter().zip(&after).map(|(before, after)| before & after);
+        let mut mended = None;
+        for (server, _) in stay.enumerate().filter(|(_, ghosts)| !ghosts.is_empty()) {
+            self.ensemble.servers[server].begin_anew();
+            mended = Some("a server showed nodes that its leader did not have");
+        }
+        self.ensemble.await_ready();
+        mended
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn rounds(target: &Arc<dyn Target>, plan: &Plan) -> Outcome {
             let number = tally.rounds + 1;
             return Err(failure.within(format!("seed {}, round {number}", plan.seed)));
         }
-        storm.nothing_is_left().await?;
+        storm.nothing_is_left(&mut tally).await?;
     }
     println!("{tally}");
     Ok(())
@@ -86,13 +86,15 @@ impl Storm {
     }
 
     /// C9: within the bound nobody holds or waits for anything any more.
-    async fn nothing_is_left(&self) -> Outcome {
-        let until = now() + self.bound;
+    async fn nothing_is_left(&self, tally: &mut Tally) -> Outcome {
+        let mut until = now() + self.bound;
         loop {
             let Err(failure) = self.look_for_left().await else { return Ok(()) };
             // Also a store that does not answer is asked again.
             if now() > until {
-                return Err(failure);
+                let Some(fault) = self.target.mend().await? else { return Err(failure) };
+                tally.mended(fault);
+                until = now() + self.bound;
             }
             sleep(ms(100)).await;
         }

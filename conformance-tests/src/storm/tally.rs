@@ -29,6 +29,8 @@ pub(super) struct Tally {
     lost: u64,
     /// Overlaps that were excused, by what excused them.
     excused: BTreeMap<String, u64>,
+    /// What the store broke by itself.
+    mended: BTreeMap<&'static str, u64>,
     longest_wait: Duration,
     /// For how long the machine let nobody run.
     stalled: Duration,
@@ -43,6 +45,11 @@ impl Tally {
             check!(record.fence > before, "C2: round before had {before:?}, this {record:?}");
         }
         Ok(())
+    }
+
+    /// Counts what the store broke by itself, and had to be mended.
+    pub(super) fn mended(&mut self, fault: &'static str) {
+        *self.mended.entry(fault).or_default() += 1;
     }
 
     pub(super) fn add(&mut self, round: &Round, history: &[Record]) {
@@ -94,6 +101,9 @@ impl fmt::Display for Tally {
         }
         for (what, count) in &self.excused {
             writeln!(f, "  {count} overlaps excused by {what}")?;
+        }
+        for (what, count) in &self.mended {
+            writeln!(f, "  {count} times the store was mended: {what}")?;
         }
         Ok(())
     }

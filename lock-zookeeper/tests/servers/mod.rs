@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a server that does not start must end the test")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
 use std::io::Write as _;
@@ -89,6 +90,19 @@ impl Server {
     /// Starts it anew on the same port and folder.
     pub(crate) fn restart(&mut self) {
         self.child = java(&self.options, self.folder.path());
+    }
+
+    /// Kills it, and starts it without all that it had stored.
+    pub(crate) fn begin_anew(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.folder.path().join("data/version-2")).unwrap();
+        self.restart();
+    }
+
+    /// Returns the nodes that it shows and that live as long as a session.
+    pub(crate) fn ephemerals(&self) -> BTreeSet<String> {
+        let dump = self.ask("dump");
+        dump.lines().filter_map(|line| line.strip_prefix("\t/")).map(str::to_owned).collect()
     }
 
     /// Lets it serve without the other servers of its ensemble, while `act` uses it; it is down afterwards.
