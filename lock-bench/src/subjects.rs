@@ -67,8 +67,8 @@ fn run_to_end(program: &str, arguments: &[&str]) -> Outcome {
 }
 
 /// Reads what stands behind `mark` in what a server says of its version.
-fn told_version(program: &Path, mark: &str, name: &str) -> Outcome<String> {
-    let told = output(program, &["--version"])?.stdout;
+fn told_version(program: &Path, asked: &[&str], mark: &str, name: &str) -> Outcome<String> {
+    let told = output(program, asked)?.stdout;
     let told = String::from_utf8_lossy(&told);
     let version = told.split_once(mark).and_then(|(_, rest)| rest.split_whitespace().next());
     let version = version.ok_or_else(|| Failure::new(format!("{name} tells no version")))?;

@@ -171,7 +171,10 @@ fn sasl(connector: Connector, user: &str, password: &str) -> Result<Connector> {
 
 #[cfg(not(feature = "sasl"))]
 fn sasl(_: Connector, _: &str, _: &str) -> Result<Connector> {
-    Err(config("auth=sasl needs the feature sasl of lock-zookeeper, zookeeper-sasl of lock".into()))
+    Err(config(
+        "auth=sasl needs the feature sasl of lock-zookeeper, zookeeper-sasl of lock and lockctl"
+            .into(),
+    ))
 }
 
 fn encrypted(url: &ConnectUrl, connector: Connector) -> Result<Connector> {
@@ -232,7 +235,10 @@ fn check_name(host: &lock_core::Host) -> Result<()> {
 
 #[cfg(not(feature = "tls"))]
 fn tls(_: Connector, _: Option<String>, _: Option<String>, _: Option<String>) -> Result<Connector> {
-    Err(config("tls=true needs the feature tls of lock-zookeeper, zookeeper-tls of lock".into()))
+    Err(config(
+        "tls=true needs the feature tls of lock-zookeeper, zookeeper-tls of lock and lockctl"
+            .into(),
+    ))
 }
 
 fn read(key: &str, path: &str) -> Result<String> {

@@ -26,7 +26,11 @@ pub(crate) const SUBJECT: Subject = Subject {
     name: "etcd",
     store: |folder| Box::pin(start(folder)),
     probe: Some(|url| Box::pin(probe::open(url))),
-    version: || Box::pin(async { told_version(Path::new("etcd"), "etcd Version: ", "etcd") }),
+    version: || {
+        Box::pin(async {
+            told_version(Path::new("etcd"), &["--version"], "etcd Version: ", "etcd")
+        })
+    },
     has_processes: true,
     is_connection: |target| target.starts_with("socket:"),
     bare: Some(Rival {

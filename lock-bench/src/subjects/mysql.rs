@@ -66,7 +66,7 @@ const SERVER: &str = "LOCK_BENCH_MYSQL_URL";
 
 async fn version() -> Outcome<String> {
     let Ok(url) = env::var(SERVER) else {
-        return told_version(Path::new("mariadbd"), "Ver ", "MariaDB");
+        return told_version(Path::new("mariadbd"), &["--version"], "Ver ", "MariaDB");
     };
     let mut server = connect(&url).await?;
     let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut server).await?;

@@ -30,7 +30,9 @@ pub(crate) const SUBJECT: Subject = Subject {
     store: |folder| Box::pin(start(folder)),
     probe: Some(|url| Box::pin(probe::open(url))),
     version: || {
-        Box::pin(async { told_version(&program("postgres")?, "(PostgreSQL) ", "Postgres") })
+        Box::pin(async {
+            told_version(&program("postgres")?, &["--version"], "(PostgreSQL) ", "Postgres")
+        })
     },
     has_processes: true,
     is_connection: |target| target.starts_with("socket:"),

@@ -4,6 +4,7 @@ mod bare;
 mod peers;
 mod probe;
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use conformance_tests::free_port;
 use zookeeper_client::Client;
 
 use super::pause;
+use super::told_version;
 use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::order::Post;
@@ -79,9 +81,8 @@ async fn start(folder: PathBuf) -> Outcome<Store> {
 }
 
 async fn version() -> Outcome<String> {
-    let target = std::fs::canonicalize(JAR)?;
-    let name = target.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    Ok(format!("ZooKeeper {}", name.trim_start_matches("zookeeper-")))
+    let asked = ["-cp", JAR, "org.apache.zookeeper.version.VersionInfoMain"];
+    told_version(Path::new("java"), &asked, "version ", "ZooKeeper")
 }
 
 /// Connects with the session of the backend.
