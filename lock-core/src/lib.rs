@@ -31,6 +31,7 @@ mod provider;
 mod quorum;
 mod scene;
 mod sync;
+mod unattended;
 mod waiting;
 
 pub use async_trait::async_trait;
@@ -107,5 +108,6 @@ pub use scene::Scene;
 pub use scene::Stake;
 pub use scene::Standing;
 pub use scene::Verdict;
+pub use unattended::Unattended;
 pub use waiting::Observer;
 pub use waiting::Waiting;

@@ -30,6 +30,7 @@ use lock_core::PollPlan;
 use lock_core::Profile;
 use lock_core::Release;
 use lock_core::Result;
+use lock_core::Unattended;
 use lock_core::Wakeup;
 use lock_core::Watch;
 use lock_core::WatchFor;
@@ -44,7 +45,6 @@ use crate::hub::Target;
 use crate::keys;
 use crate::lease::Leases;
 use crate::line::Blocker;
-use crate::unattended::Unattended;
 
 /// A client of an etcd cluster: the backend to build an engine on. Cloning shares the client.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ impl Etcd {
         &self,
         step: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        Unattended::new(self.0.route.runtime(), step).await
+        Unattended::new(step, |rest| drop(self.0.route.runtime().spawn(rest))).await
     }
 }
 

@@ -17,7 +17,6 @@ mod line;
 mod list;
 mod look;
 mod requests;
-mod unattended;
 
 pub use backend::Etcd;
 pub use config::DRIVER;

@@ -10,8 +10,6 @@ use lock_core::Attempt;
 use lock_core::Backend;
 use lock_core::Claim;
 use lock_core::Cursor;
-use lock_core::Error;
-use lock_core::ErrorKind;
 use lock_core::Evicted;
 use lock_core::Eviction;
 use lock_core::FenceKind;
@@ -27,6 +25,7 @@ use lock_core::PollPlan;
 use lock_core::Profile;
 use lock_core::Release;
 use lock_core::Result;
+use lock_core::Unattended;
 use lock_core::Wakeup;
 use lock_core::Watch;
 use lock_core::WatchFor;
@@ -52,14 +51,11 @@ impl Zookeeper {
     }
 
     /// Carries a call to its end even if its caller is dropped: the servers may have it already (S7).
-    ///
-    /// In one task from its begin to its end: the futures of the driver are not taken from one to another.
     async fn finish<T: Send + 'static>(
         &self,
         call: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let gone = |_| Err(Error::new(ErrorKind::Closed, "the runtime has ended").ambiguous());
-        self.0.client.runtime().spawn(call).await.unwrap_or_else(gone)
+        Unattended::new(call, |rest| drop(self.0.client.runtime().spawn(rest))).await
     }
 }
 

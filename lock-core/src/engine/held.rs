@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::Shared;
 use super::acquire::watch_holder;
-use super::call::Call;
 use super::register::Seat;
 use super::release::release_surely;
 use super::term::Phase;
@@ -279,7 +278,7 @@ impl Held {
     pub(crate) async fn extend(self: &Arc<Self>, ttl: Duration) -> Result<()> {
         let ttl = self.shared.parse_ttl(Some(ttl)).map_err(|error| self.stamp(error, "extend"))?;
         let renewal = self.clone().renew_with(ttl);
-        let outcome = Call::new(&self.shared, renewal).await;
+        let outcome = self.shared.see_through(renewal).await;
         outcome.map_err(|error| self.stamp(error, "extend"))
     }
 

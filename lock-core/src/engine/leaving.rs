@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::call::Call;
 use super::held::Held;
 use super::held::as_nanos;
 use super::held::lost;
@@ -47,7 +46,7 @@ impl Held {
         let outcome = match self.leave() {
             Leaving::Shared => Ok(()),
             Leaving::Lost(loss) => Err(lost(loss)),
-            Leaving::Last(now) => Call::new(&self.shared, release_now(self.clone(), now)).await,
+            Leaving::Last(now) => self.shared.see_through(release_now(self.clone(), now)).await,
             Leaving::Linger(left) => self.linger(left).await,
         };
         outcome.map_err(|error| self.stamp(error, "unlock"))
@@ -106,7 +105,7 @@ impl Held {
             self.release_after(left);
             return Ok(());
         }
-        Call::new(&self.shared, shorten(self.clone())).await
+        self.shared.see_through(shorten(self.clone())).await
     }
 
     fn release_after(self: &Arc<Self>, left: Duration) {
