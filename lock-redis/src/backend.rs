@@ -20,6 +20,7 @@ use lock_core::KeyRule;
 use lock_core::KeyState;
 use lock_core::Lease;
 use lock_core::LockKey;
+use lock_core::Mode;
 use lock_core::Page;
 use lock_core::Peek;
 use lock_core::PollPlan;
@@ -31,6 +32,7 @@ use lock_core::Watch;
 use lock_core::WatchFor;
 use lock_core::async_trait;
 
+use crate::channels::Channels;
 use crate::check::Facts;
 use crate::copies::Copies;
 use crate::error::During;
@@ -77,6 +79,22 @@ impl Redis {
         Step::new(script, Names::of(key), arguments)
     }
 
+    /// What an attempt says. What its script takes for granted is left out: the server reads each word.
+    fn words(&self, claim: &Claim, ttl: Duration) -> Vec<Argument> {
+        let is_plain = claim.mode == Mode::Exclusive && claim.fence_floor.is_none();
+        let mut words = Vec::with_capacity(7);
+        let owner = Argument::Owner(claim.owner.clone());
+        words.extend([Argument::Token(claim.token), millis(ttl), owner]);
+        if claim.queue || !is_plain {
+            words.push(if claim.queue { millis(claim.place_ttl()) } else { NONE });
+        }
+        if !is_plain {
+            let floor = claim.fence_floor.map(|floor| Argument::Number(floor.get()));
+            words.extend([floor.unwrap_or(NONE), Argument::Mode(claim.mode), self.publish()]);
+        }
+        words
+    }
+
     /// Undoes an attempt that too few replicas have.
     async fn give_back(&self, claim: &Claim, error: Error) -> Error {
         match self.release(claim).await {
@@ -102,17 +120,7 @@ impl Backend for Redis {
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         let lease = Lease { since: self.0.clock.now(), ttl: self.ttl(claim) };
-        let floor = claim.fence_floor.map(|floor| Argument::Number(floor.get()));
-        let place = claim.queue.then(|| millis(claim.place_ttl()));
-        let arguments = vec![
-            Argument::Token(claim.token),
-            millis(lease.ttl),
-            Argument::Owner(claim.owner.clone()),
-            Argument::Mode(claim.mode),
-            place.unwrap_or(NONE),
-            floor.unwrap_or(NONE),
-            self.publish(),
-        ];
+        let arguments = self.words(claim, lease.ttl);
         let mut step = self.step(&SCRIPTS.attempt, &claim.key, arguments);
         (step.line, step.behind) = (Line::Writer, self.0.copies.map(Copies::command));
         let answer = self.0.route.run(step).await?;
@@ -148,7 +156,10 @@ impl Backend for Redis {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
-        let arguments = vec![Argument::Token(claim.token), self.publish()];
+        let mut arguments = vec![Argument::Token(claim.token)];
+        if self.0.route.channels() != Channels::Plain {
+            arguments.push(self.publish());
+        }
         let mut step = self.step(&SCRIPTS.release, &claim.key, arguments);
         // Behind the attempt that it undoes, which may still wait for replicas.
         step.line = Line::Writer;

@@ -42,7 +42,8 @@ impl Facts {
                 "redis_version" => facts.version = version(value),
                 "maxmemory" => facts.maxmemory = value.parse().unwrap_or(0),
                 "maxmemory_policy" => facts.maxmemory_policy = value.to_owned(),
-                "redis_mode" => facts.mode = value.to_owned(),
+                // The latter is what Valkey calls it.
+                "redis_mode" | "server_mode" => facts.mode = value.to_owned(),
                 "uptime_in_seconds" => {
                     facts.uptime = Duration::from_secs(value.parse().unwrap_or(0));
                 }
@@ -129,5 +130,12 @@ mod tests {
     fn a_replica_and_an_old_server_are_refused() {
         assert_eq!(kind(&GOOD.replace("master", "slave")), Some(ErrorKind::Unavailable));
         assert_eq!(kind(&GOOD.replace("7.0.15", "6.0.16")), Some(ErrorKind::Config));
+    }
+
+    #[test]
+    fn a_member_of_a_cluster_is_known_whatever_calls_its_mode() {
+        for name in ["redis_mode", "server_mode"] {
+            assert_eq!(kind(&format!("{GOOD}{name}:cluster\r\n")), Some(ErrorKind::Config));
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -26,6 +27,7 @@ use redis::PushKind;
 use redis::RedisResult;
 use redis::Value;
 use redis::aio::ConnectionLike as _;
+use redis::aio::MultiplexedConnection;
 use redis::aio::SendError;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
@@ -38,7 +40,6 @@ use crate::error::Failure;
 use crate::error::is_fatal;
 use crate::hints::Hints;
 use crate::memory::Memory;
-use crate::motor::Motor;
 use crate::reply;
 use crate::server::Address;
 use crate::server::Connected;
@@ -211,10 +212,10 @@ impl Node {
 
     pub(crate) async fn call_on(&self, line: Line, command: Cmd) -> Result<Value, Failure> {
         let live = self.live().await?;
-        let Connected { mut connection, motor } = live.on(line);
-        let request =
-            async move { connection.send_packed_command(&command).await?.extract_error() };
-        Ok(self.settle(live.id, motor, request).await?)
+        let ask = |mut connection: MultiplexedConnection| async move {
+            connection.send_packed_command(&command).await?.extract_error()
+        };
+        Ok(self.settle(&live, line, ask).await?)
     }
 
     /// Asks a question that is not about locks: also a replica may answer it.
@@ -236,10 +237,10 @@ impl Node {
         commands: Pipeline,
     ) -> Result<Vec<Result<Value, Failure>>, Failure> {
         let live = self.live().await?;
-        let Connected { mut connection, motor } = live.on(line);
-        let count = commands.len();
-        let request = async move { connection.req_packed_commands(&commands, 0, count).await };
-        let answers = self.settle(live.id, motor, request).await?;
+        let ask = |mut connection: MultiplexedConnection| async move {
+            connection.req_packed_commands(&commands, 0, commands.len()).await
+        };
+        let answers = self.settle(&live, line, ask).await?;
         Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
     }
 
@@ -283,21 +284,25 @@ impl Node {
     }
 
     /// Carries a request out, also if the caller drops it, and gives the connection up if it fails.
-    async fn settle<T: Send + 'static>(
+    ///
+    /// The request is made where it is carried out, and stays there: it is large, and each move a copy.
+    fn settle<T: Send + 'static, F: Future<Output = RedisResult<T>> + Send>(
         &self,
-        id: u64,
-        motor: Arc<Motor>,
-        request: impl Future<Output = RedisResult<T>> + Send + 'static,
-    ) -> RedisResult<T> {
-        let node = self.clone();
+        live: &Live,
+        line: Line,
+        ask: impl FnOnce(MultiplexedConnection) -> F + Send + 'static,
+    ) -> impl Future<Output = RedisResult<T>> {
+        let Connected { connection, motor } = live.on(line);
+        let (node, id) = (self.clone(), live.id);
         let request = Box::pin(async move {
+            let request = pin!(ask(connection));
             let answer = motor.answer(node.0.limits.reply, request).await;
             if answer.as_ref().is_err_and(is_fatal) {
                 node.discard(id);
             }
             answer
         });
-        Unattended { request: Some(request), runtime: &self.0.runtime }.await
+        Unattended { request: Some(request), runtime: &self.0.runtime }
     }
 
     async fn live(&self) -> Result<Arc<Live>, Failure> {

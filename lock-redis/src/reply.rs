@@ -25,15 +25,16 @@ pub(crate) enum Fate {
 }
 
 pub(crate) fn tried(reply: Value) -> Result<Tried> {
-    let mut parts = list(reply)?.into_iter();
-    match number(parts.next())? {
-        1 => Ok(Tried::Granted(fence(parts.next())?)),
-        _ => Ok(Tried::Refused {
-            retry_in: millis(number(parts.next())?),
-            ahead: u64::try_from(number(parts.next())?).ok(),
-            holders: holders(parts.next())?,
-        }),
+    if let Value::Int(fence) = reply {
+        let fence = u64::try_from(fence).map_err(|_| unreadable())?;
+        return Ok(Tried::Granted(Fence::new(fence)?));
     }
+    let mut parts = list(reply)?.into_iter();
+    Ok(Tried::Refused {
+        retry_in: millis(number(parts.next())?),
+        ahead: u64::try_from(number(parts.next())?).ok(),
+        holders: holders(parts.next())?,
+    })
 }
 
 pub(crate) fn fate(reply: Value) -> Result<Fate> {
@@ -92,10 +93,6 @@ fn holder(parts: Vec<Value>) -> Result<Holder> {
         holder = holder.since(SystemTime::UNIX_EPOCH + Duration::from_micros(micros));
     }
     Ok(left.into_iter().fold(holder, Holder::expiring_in))
-}
-
-fn fence(reply: Option<Value>) -> Result<Fence> {
-    Fence::new(text(reply)?.parse().map_err(|_| unreadable())?)
 }
 
 fn millis(number: i64) -> Option<Duration> {

@@ -224,7 +224,7 @@ impl Route {
     }
 
     async fn deliver(&self, node: &Node, step: &Step) -> Result<Answer, Failure> {
-        match step.send(node, None, step.by_hash()).await {
+        match step.send(node, step.by_hash()).await {
             Err(failure) if failure.is_unknown_script() => Box::pin(step.send_in_full(node)).await,
             answer => answer,
         }
@@ -239,7 +239,7 @@ impl Route {
             answer = match once {
                 Once::No => self.deliver(&node, step).await,
                 // The full text: in a pipeline there is no second try.
-                Once::Yes => step.send(&node, Some(redis::cmd("ASKING")), step.in_full()).await,
+                Once::Yes => step.send_all(&node, Some(redis::cmd("ASKING")), step.in_full()).await,
             };
         }
         answer.map_err(|failure| failure.into_error(During::Request))
@@ -259,18 +259,19 @@ impl Step {
     }
 
     async fn send_in_full(&self, node: &Node) -> Result<Answer, Failure> {
-        self.send(node, None, self.in_full()).await
+        self.send(node, self.in_full()).await
     }
 
-    /// Sends the script, what goes before it, and what goes behind, all at once.
-    async fn send(&self, node: &Node, before: Option<Cmd>, script: Cmd) -> Result<Answer, Failure> {
-        if before.is_none() && self.behind.is_none() {
+    /// Sends the script, and what goes behind.
+    async fn send(&self, node: &Node, script: Cmd) -> Result<Answer, Failure> {
+        if self.behind.is_none() {
             let script = node.call_on(self.line, script).await?;
             return Ok(Answer { script, behind: None });
         }
-        Box::pin(self.send_all(node, before, script)).await
+        Box::pin(self.send_all(node, None, script)).await
     }
 
+    /// Sends the script, what goes before it, and what goes behind, all at once.
     async fn send_all(
         &self,
         node: &Node,

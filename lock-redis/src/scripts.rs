@@ -13,7 +13,8 @@
 //! - The **line** is a sorted set of tokens by arrival.
 //!
 //! Scripts read all that can be of a wrong type before they write, so that an error leaves nothing
-//! held (S12). A fence is never joined to a string but by `%.0f`: Lua would print `1.79e+15`.
+//! held (S12). A number of many digits becomes a string by `%.0f` only: Lua would print a fence as `1.79e+15`, and
+//! Redis 7.2 up to 7.2.4 hands 100000000 to a command as `1e+8`.
 
 mod attempt;
 mod clearing;

@@ -31,6 +31,24 @@ fn in_an_hour() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + HOUR
 }
 
+/// A server on which `a` was locked once, and the names of its card and its line.
+struct Used {
+    server: Server,
+    locks: Arc<dyn LockProvider>,
+    card: String,
+    line: String,
+}
+
+impl Used {
+    async fn once() -> Self {
+        let server = Server::start(&[]);
+        let locks = connect(&server).await;
+        locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+        let (card, line) = companions(&server);
+        Self { server, locks, card, line }
+    }
+}
+
 /// The name of the card of the only lock, and of its line.
 fn companions(server: &Server) -> (String, String) {
     let answer = server.command("KEYS lk:*:a");
@@ -46,10 +64,7 @@ fn lives_for(server: &Server, name: &str) -> Duration {
 
 #[tokio::test]
 async fn a_fence_ahead_of_the_clock_is_remembered_until_the_clock_has_passed_it() {
-    let server = Server::start(&[]);
-    let locks = connect(&server).await;
-    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
-    let (card, _) = companions(&server);
+    let Used { server, locks, card, .. } = Used::once().await;
     let day = HOUR * 24;
     assert!(lives_for(&server, &card) < day + HOUR * 3);
     let ahead = (in_an_hour() + day * 365).as_micros();
@@ -84,10 +99,7 @@ async fn who_holds_for_days_is_not_forgotten_with_the_next_who_holds_for_seconds
 
 #[tokio::test]
 async fn what_is_no_fence_is_corrupt_and_nothing_is_held() {
-    let server = Server::start(&[]);
-    let locks = connect(&server).await;
-    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
-    let (card, _) = companions(&server);
+    let Used { server, locks, card, .. } = Used::once().await;
     for rubbish in ["rubbish", "nan", "inf", "9007199254740991"] {
         server.command(&format!("HSET {card} f {rubbish}"));
         for mode in ["exclusive", "shared"] {
@@ -101,10 +113,7 @@ async fn what_is_no_fence_is_corrupt_and_nothing_is_held() {
 
 #[tokio::test]
 async fn a_place_in_line_of_a_time_to_come_holds_nobody_up() {
-    let server = Server::start(&[]);
-    let locks = connect(&server).await;
-    locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
-    let (card, line) = companions(&server);
+    let Used { server, locks, card, line } = Used::once().await;
     let dead = Token::random();
     server.command(&format!("ZADD {line} 1 {dead}"));
     let place = format!("\"{} exclusive\"", in_an_hour().as_millis());

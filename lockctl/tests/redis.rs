@@ -99,6 +99,7 @@ fn a_command_that_ends_while_the_server_is_away_keeps_its_code_and_the_doubt_is_
     let ended = finish(job);
     assert_eq!(ended.code, 3, "{}", ended.stderr);
     assert!(ended.stderr.starts_with("lockctl: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the release is not confirmed"), "{}", ended.stderr);
 }
 
 #[test]

@@ -206,7 +206,8 @@ impl Crowd {
     pub(super) fn went_on(&self, bound: Duration) -> Outcome {
         for place in 0..PROCESSES {
             let gap = self.longest_gap(place);
-            check!(gap <= bound + SLACK, "process {place} stood still for {gap:?}");
+            let figures = self.figures();
+            check!(gap <= bound + SLACK, "process {place} stood still for {gap:?}: {figures}");
         }
         Ok(())
     }

@@ -155,15 +155,25 @@ impl Engine {
         options: &LockOptions,
         pace: &mut Pace,
     ) -> Result<TryLock> {
-        let claim = request::claim(&self.0, key, options, pace.waits())?;
-        self.0.check_open()?;
-        span.record("owner", claim.owner.as_str());
-        let now = self.0.now();
-        let outcome = Acquire::new(&self.0, claim, options, pace, now).acquire().await?;
+        let outcome = self.begin(span, key, options, pace)?.acquire().await?;
         if let TryLock::Acquired(guard) = &outcome {
             span.record("fence", guard.fence().get());
         }
         Ok(outcome)
+    }
+
+    /// Not in the future of the call, which would keep room for a claim that has long been handed on.
+    fn begin<'a>(
+        &'a self,
+        span: &Span,
+        key: &str,
+        options: &'a LockOptions,
+        pace: &'a mut Pace,
+    ) -> Result<Acquire<'a>> {
+        let claim = request::claim(&self.0, key, options, pace.waits())?;
+        self.0.check_open()?;
+        span.record("owner", claim.owner.as_str());
+        Ok(Acquire::new(&self.0, claim, options, pace, self.0.now()))
     }
 
     /// The claim of a handle, as this provider would have made it.

@@ -2,36 +2,39 @@
 
 /// The shortest way of an attempt: an exclusive claim on a free key without a line.
 pub(super) const ATTEMPT_FREE: &str = "\
-if ARGV[4] == 'exclusive' and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
+if not ARGV[5] and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
   local time = redis.call('TIME')
   local micros = time[1] * 1000000 + time[2]
   local last = tonumber(redis.call('HGET', KEYS[2], 'f') or 0)
-  local fence = last and math.max(last + 1, micros, tonumber(ARGV[6]))
-  if not (fence and fence <= 9007199254740991) then
-    return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
+  local fence = micros
+  if not (last and last < micros) then
+    if not (last and last < 9007199254740991) then
+      return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
+    end
+    fence = last + 1
   end
   local digits = string.format('%.0f', fence)
   local at = fence == micros and digits or string.format('%.0f', micros)
-  local ttl = tonumber(ARGV[2])
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   redis.call('HSET', KEYS[2], 'f', digits, 't', ARGV[1], 'o', ARGV[3], 'a', at)
   -- Once an hour is enough, for it lasts so much longer than a day.
-  if ttl > 3600000 or math.floor(last / 3600000000) ~= math.floor(micros / 3600000000) then
-    redis.call('PEXPIRE', KEYS[2], 93600000 + ttl + math.ceil((fence - micros) / 1000))
+  if last < micros - micros % 3600000000 or fence > micros or tonumber(ARGV[2]) > 3600000 then
+    local life = 93600000 + ARGV[2] + math.ceil((fence - micros) / 1000)
+    redis.call('PEXPIRE', KEYS[2], string.format('%.0f', life))
   end
-  return {1, digits}
+  return fence
 end
 ";
 
 /// Takes a free key, repeats a hold of one's own (same fence, lease re-armed, S2), takes or keeps a place
 /// in line, or changes nothing.
 ///
-/// Arguments: 1 token, 2 TTL in ms, 3 owner, 4 mode, 5 life of a place in ms or 0 for none, 6 floor of the fence
-/// or 0, 7 command to publish with. Answers: `{1, fence}`; `{0, ms until it may be free or -1, how many are ahead or -1,
-/// holders}`.
+/// Arguments: 1 token, 2 TTL in ms, 3 owner, 4 life of a place in ms or 0 for none, 5 floor of the fence or 0, 6 mode,
+/// 7 command to publish with; those at the end may be left out, for an exclusive claim all but three. Answers: the
+/// fence, or `{ms until it may be free or -1, how many are ahead or -1, holders}`.
 pub(super) const ATTEMPT: &str = "\
-local token, ttl, owner, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local patience, floor, publish = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
+local token, ttl, owner, mode = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[6] or 'exclusive'
+local patience, floor, publish = tonumber(ARGV[4] or 0), tonumber(ARGV[5] or 0), ARGV[7]
 local last = tonumber(redis.call('HGET', card, 'f') or 0)
 local fence = last and math.max(last + 1, micros, floor)
 if not (fence and fence <= 9007199254740991) then
@@ -46,17 +49,17 @@ local function hold()
   redis.call('ZADD', holders, now + ttl, token)
   local latest = redis.call('ZRANGE', holders, -1, -1, 'WITHSCORES')[2]
   redis.call('SET', lock, mode .. ':' .. token, 'PXAT', latest)
-  redis.call('PEXPIREAT', holders, latest + day)
+  redis.call('PEXPIREAT', holders, text(latest + day))
 end
 
 if value == token then
   if mode ~= 'exclusive' then return clash('exclusive') end
   local own = redis.call('HMGET', card, 't', 'f', 'a')
   if own[1] == token then fence = math.max(tonumber(own[2]), floor) end
-  redis.call('PEXPIRE', lock, ttl)
+  redis.call('PEXPIRE', lock, ARGV[2])
   redis.call('HSET', card, 't', token, 'o', owner, 'a', own[1] == token and own[3] or text(micros))
   remember(fence)
-  return {1, text(fence)}
+  return fence
 end
 local ends = several > 0 and redis.call('ZSCORE', holders, token)
 if ends and tonumber(ends) > now then
@@ -67,7 +70,7 @@ if ends and tonumber(ends) > now then
   hold()
   redis.call('HSET', card, 'h:' .. token, text(own) .. ' ' .. (at or text(micros)) .. ' ' .. owner)
   remember(math.max(last, own))
-  return {1, text(own)}
+  return own
 end
 local permits = string.sub(mode, 1, 8) == 'permits:'
 if permits and held and held ~= mode and string.sub(held, 1, 8) == 'permits:' then return clash(held) end
@@ -99,7 +102,7 @@ if other then return clash(other) end
 
 if free then
   if mode == 'exclusive' then
-    redis.call('SET', lock, token, 'PX', ttl)
+    redis.call('SET', lock, token, 'PX', ARGV[2])
     redis.call('HSET', card, 't', token, 'o', owner, 'a', text(micros))
   else
     local dead = redis.call('ZRANGEBYSCORE', holders, '-inf', held and now or '+inf')
@@ -115,7 +118,7 @@ if free then
     leave(token)
     if mode ~= 'exclusive' then wake(publish, mode, several + 1) end
   end
-  return {1, text(fence)}
+  return fence
 end
 
 local ahead = -1
@@ -139,5 +142,5 @@ if held then
   end
   if left >= 0 and (wakes < 0 or left < wakes) then wakes = left end
 end
-return {0, wakes, ahead, describe(16)}
+return {wakes, ahead, describe(16)}
 ";

@@ -24,7 +24,7 @@ local function text(n) return string.format('%.0f', n) end
 -- others may hold for longer; an hour less is still more than a day, so most calls write nothing.
 local function stay(ttl, fence)
   local life = day + ttl + math.max(0, math.ceil((fence - micros) / 1000))
-  if redis.call('PTTL', card) < life - 3600000 then redis.call('PEXPIRE', card, life) end
+  if redis.call('PTTL', card) < life - 3600000 then redis.call('PEXPIRE', card, text(life)) end
 end
 local function place(token)
   local stored = redis.call('HGET', card, 'p:' .. token)

@@ -7,7 +7,7 @@ pub(super) const KEEP: &str = "\
 local token, ttl, patience = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local last = tonumber(redis.call('HGET', card, 'f') or 0) or 0
 if value == token then
-  redis.call('PEXPIRE', lock, ttl)
+  redis.call('PEXPIRE', lock, ARGV[2])
   stay(ttl, last)
   return {1}
 end
@@ -16,7 +16,7 @@ if ends and tonumber(ends) > now then
   redis.call('ZADD', holders, now + ttl, token)
   local latest = redis.call('ZRANGE', holders, -1, -1, 'WITHSCORES')[2]
   redis.call('PEXPIREAT', lock, latest)
-  redis.call('PEXPIREAT', holders, latest + day)
+  redis.call('PEXPIREAT', holders, text(latest + day))
   stay(ttl, last)
   return {1}
 end
@@ -43,16 +43,16 @@ return {2, free and 0 or ahead}
 pub(super) const RELEASE_FREE: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('EXISTS', KEYS[4]) == 0 then
   redis.call('DEL', KEYS[1])
-  redis.pcall(ARGV[2], KEYS[2], '*')
+  redis.pcall(ARGV[2] or 'PUBLISH', KEYS[2], '*')
   return 1
 end
 ";
 
 /// Ends a hold, or a place in line, and wakes who is next.
 ///
-/// Arguments: 1 token, 2 command to publish with. Answers 1, or 0 if there was neither.
+/// Arguments: 1 token, 2 command to publish with, unless it is `PUBLISH`. Answers 1, or 0 if there was neither.
 pub(super) const RELEASE: &str = "\
-local token, publish = ARGV[1], ARGV[2]
+local token, publish = ARGV[1], ARGV[2] or 'PUBLISH'
 local found = 0
 if value == token then
   redis.call('DEL', lock)

@@ -21,23 +21,25 @@ use crate::way::Way;
 /// Takes a free key and draws a fence, for an exclusive lock and nothing else. Written here again, not
 /// shared with the backend: the floor must not move with what stands on it.
 const ATTEMPT: &str = "\
-if ARGV[4] == 'exclusive' and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
+if not ARGV[5] and redis.call('EXISTS', KEYS[1], KEYS[4]) == 0 then
   local time = redis.call('TIME')
   local micros = time[1] * 1000000 + time[2]
   local last = tonumber(redis.call('HGET', KEYS[2], 'f') or 0)
-  local fence = last and math.max(last + 1, micros, tonumber(ARGV[6]))
-  if not (fence and fence <= 9007199254740991) then
-    return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
+  local fence = micros
+  if not (last and last < micros) then
+    if not (last and last < 9007199254740991) then
+      return redis.error_reply('LOCKCORRUPT the fence cannot rise any more')
+    end
+    fence = last + 1
   end
   local digits = string.format('%.0f', fence)
   local at = fence == micros and digits or string.format('%.0f', micros)
-  local ttl = tonumber(ARGV[2])
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   redis.call('HSET', KEYS[2], 'f', digits, 't', ARGV[1], 'o', ARGV[3], 'a', at)
-  if ttl > 3600000 or math.floor(last / 3600000000) ~= math.floor(micros / 3600000000) then
-    redis.call('PEXPIRE', KEYS[2], 93600000 + ttl)
+  if last < micros - micros % 3600000000 or fence > micros or tonumber(ARGV[2]) > 3600000 then
+    redis.call('PEXPIRE', KEYS[2], 93600000 + ARGV[2])
   end
-  return {1, digits}
+  return fence
 end
 return {0}
 ";
@@ -45,7 +47,7 @@ return {0}
 const RELEASE: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('EXISTS', KEYS[4]) == 0 then
   redis.call('DEL', KEYS[1])
-  redis.pcall(ARGV[2], KEYS[2], '*')
+  redis.pcall(ARGV[2] or 'PUBLISH', KEYS[2], '*')
   return 1
 end
 return 0
@@ -139,11 +141,10 @@ impl Way for Scripts {
     async fn lock(&self, key: &str) -> Outcome<Held> {
         let token = Token::random().to_string();
         let mut attempt = Self::call(&self.attempt, key);
-        attempt.arg(&token).arg(self.line.ttl()).arg("bench:1").arg("exclusive");
-        attempt.arg(0).arg(0).arg("PUBLISH");
+        attempt.arg(&token).arg(self.line.ttl()).arg("bench:1");
         loop {
             match self.line.send(&attempt).await? {
-                Value::Array(answer) if answer.len() == 2 => return Ok((key.to_owned(), token)),
+                Value::Int(_) => return Ok((key.to_owned(), token)),
                 _ => pause().await,
             }
         }
@@ -151,7 +152,7 @@ impl Way for Scripts {
 
     async fn unlock(&self, (key, token): Held) -> Outcome {
         let mut release = Self::call(&self.release, &key);
-        release.arg(&token).arg("PUBLISH");
+        release.arg(&token);
         released(&self.line.send(&release).await?)
     }
 
