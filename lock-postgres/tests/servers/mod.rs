@@ -110,6 +110,27 @@ impl Server {
         self.await_ready();
     }
 
+    /// Has neither the server nor any of its sessions run.
+    pub(crate) fn freeze(&self) {
+        // The server first, so that no session comes after the others.
+        conformance_tests::freeze(&self.child).unwrap();
+        self.signal_sessions(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal_sessions(Signal::CONT);
+        self.signal(Signal::CONT);
+    }
+
+    fn signal_sessions(&self, signal: Signal) {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
+        for pid in pids.filter(|pid| parent(*pid) == Some(self.child.id())) {
+            // It may have ended by itself.
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+        }
+    }
+
     /// Returns what the server has written.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
@@ -150,7 +171,7 @@ impl Server {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn await_ready(&self) {
+    pub(crate) fn await_ready(&self) {
         until("a server that answers", || {
             let port = self.port.to_string();
             let mut ready = program("pg_isready");
@@ -187,6 +208,12 @@ impl Psql {
     pub(crate) async fn run(&mut self, sql: &str) {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.0).await.unwrap();
     }
+}
+
+/// Reads who started a process, which stands after its name and state.
+fn parent(pid: i32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn folder() -> TempDir {
