@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::LazyLock;
+use std::sync::mpsc::Sender;
+use std::sync::mpsc::channel;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
@@ -233,8 +236,26 @@ fn spawn(folder: &Path, port: u16, settings: &[String]) -> Child {
     for setting in settings {
         server.args(["-c", setting]);
     }
-    let server = server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    server.spawn().unwrap_or_else(|failure| panic!("postgres cannot be started: {failure}"))
+    server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    start(server).unwrap_or_else(|failure| panic!("postgres cannot be started: {failure}"))
+}
+
+/// Starts a server on a thread that lives as long as this program: it ends with the thread that started it, and
+/// threads that may block end when they have been idle for a while.
+fn start(server: Command) -> std::io::Result<Child> {
+    type Started = std::io::Result<Child>;
+    static STARTER: LazyLock<Sender<(Command, Sender<Started>)>> = LazyLock::new(|| {
+        let (wanted, commands) = channel::<(Command, Sender<Started>)>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in commands {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        wanted
+    });
+    let (reply, started) = channel();
+    STARTER.send((server, reply)).unwrap();
+    started.recv().unwrap()
 }
 
 /// A program of the newest version that is installed, as a user who may run it.
