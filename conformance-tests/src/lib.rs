@@ -23,7 +23,8 @@
 //! - With `LOCK_TEST_FULL` in the environment, fleets of processes contend for a minute, and say what
 //!   came of it.
 //!
-//! A [`storm`] goes further: random faults of a store of its own, for a quarter of a minute or for hours.
+//! A [`storm`] goes further: random faults of a store of its own, for a quarter of a minute or for hours. A
+//! [`rush`] is for tests that do to a store what only they can: eight processes lock one name meanwhile.
 //!
 //! The suite is itself tested, by seeded bugs: each is caught by the cases that should catch it, and
 //! each case catches one or has an excuse.
@@ -46,6 +47,7 @@ mod process;
 mod proxy;
 mod pulse;
 mod run;
+pub mod rush;
 pub mod storm;
 mod tap;
 

@@ -146,6 +146,44 @@ async fn waits_dropped_at_the_grant_leave_nothing_held() {
 }
 
 /// Waits for what is on its way, far less than a TTL.
+/// One look for all the waiters of a process, whatever they wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_waiters_ask_little() {
+    let server = Server::start(&[]);
+    for url in both(&server).await {
+        let (holder, waiter) = (connect(&url).await.unwrap(), connect(&url).await.unwrap());
+        let keys: Vec<_> = (0..1000).map(|n| format!("many:{n}")).collect();
+        let mut held = Vec::new();
+        for key in &keys {
+            let options = LockOptions::new().ttl(Duration::from_secs(60));
+            held.push(holder.lock(key, &options).await.unwrap());
+        }
+        let mut waiting = tokio::task::JoinSet::new();
+        for key in keys {
+            let waiter = waiter.clone();
+            waiting.spawn(async move {
+                let wait = LockOptions::new().wait(Duration::from_secs(60));
+                waiter.lock(&key, &wait).await.unwrap().unlock().await.unwrap();
+            });
+        }
+        // Looks are more frequent in a wait's first second.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut cli = Cli::connect(&url).await;
+        let before = asked(&mut cli).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let asked = asked(&mut cli).await - before;
+        println!("{url}: {} statements a second for 1,000 idle waiters", asked as f64 / 3.0);
+        assert!((1..=120).contains(&asked), "{url}: {asked} statements in 3 s");
+        drop(held);
+        waiting.join_all().await;
+    }
+}
+
+/// Returns how many statements clients have sent to the server.
+async fn asked(cli: &mut Cli) -> u64 {
+    cli.rows("SHOW GLOBAL STATUS LIKE 'Questions'").await[0][1].parse().unwrap()
+}
+
 async fn all_free(cli: &mut Cli, keys: &str) {
     let held = format!(
         "SELECT COUNT(*) FROM distributed_locks WHERE lock_key LIKE '{keys}' \

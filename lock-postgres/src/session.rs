@@ -4,6 +4,9 @@
 //! caller who is dropped leaves no half of a reply behind: the actor finishes the statement. The session is the
 //! lease: the server ends it when it has been silent for so long, and the actor gives it up that long after it
 //! sent the last statement that was answered.
+//!
+//! A call that is alone goes through the actor too. What that adds to its round trip is small beside it, while a
+//! caller who had the session and is not polled would keep all the others, and the watch over it, from theirs.
 
 mod attempt;
 mod queue;

@@ -1,8 +1,11 @@
 //! The processes of a storm: started, killed, frozen, replaced, and heard.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
+
+use lock_core::BootInstant;
 
 use crate::Cx;
 use crate::Failure;
@@ -44,7 +47,7 @@ pub(super) struct Crew {
 
 struct Hand {
     process: Process,
-    tasks: std::ops::Range<u64>,
+    tasks: Range<u64>,
 }
 
 impl Crew {
@@ -91,11 +94,36 @@ impl Crew {
         let new = self.hire(place)?;
         let mut old = std::mem::replace(&mut self.hands[place], new);
         self.hurt.extend(old.tasks.clone());
+        let killed = now();
         old.process.kill()?;
         while let Some(line) = old.process.line(patience).await? {
             self.hear(&line);
         }
+        self.bury(&old.tasks, killed);
         Ok(())
+    }
+
+    /// Lets go what the dead held: a store may see their end before their deadlines.
+    fn bury(&mut self, tasks: &Range<u64>, killed: BootInstant) {
+        let hold = |record: &Record| (record.process, record.fence);
+        let of_theirs = self.records.iter().filter(|record| tasks.contains(&record.process));
+        let (released, rest): (Vec<_>, Vec<_>) =
+            of_theirs.partition(|record| record.op == Op::Release);
+        let released: BTreeSet<_> = released.into_iter().map(hold).collect();
+        let grants = rest.into_iter().filter(|record| {
+            matches!(record.op, Op::Acquire | Op::Try) && record.result == Done::Ok
+        });
+        let at = killed.as_nanos();
+        let dropped = grants.filter(|grant| !released.contains(&hold(grant))).map(|grant| Record {
+            op: Op::Release,
+            result: Done::Info,
+            invoke_ns: at,
+            return_ns: at,
+            deadline_ns: None,
+            ..grant.clone()
+        });
+        let dropped: Vec<_> = dropped.collect();
+        self.records.extend(dropped);
     }
 
     pub(super) fn freeze(&mut self, place: usize) -> Outcome {

@@ -11,6 +11,9 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::LazyLock;
+use std::sync::mpsc::Sender;
+use std::sync::mpsc::channel;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
@@ -110,6 +113,27 @@ impl Server {
         self.await_ready();
     }
 
+    /// Has neither the server nor any of its sessions run.
+    pub(crate) fn freeze(&self) {
+        // The server first, so that no session comes after the others.
+        conformance_tests::freeze(&self.child).unwrap();
+        self.signal_sessions(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal_sessions(Signal::CONT);
+        self.signal(Signal::CONT);
+    }
+
+    fn signal_sessions(&self, signal: Signal) {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|it| it.file_name().to_str()?.parse::<i32>().ok());
+        for pid in pids.filter(|pid| parent(*pid) == Some(self.child.id())) {
+            // It may have ended by itself.
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
+        }
+    }
+
     /// Returns what the server has written.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
@@ -150,7 +174,7 @@ impl Server {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn await_ready(&self) {
+    pub(crate) fn await_ready(&self) {
         until("a server that answers", || {
             let port = self.port.to_string();
             let mut ready = program("pg_isready");
@@ -189,6 +213,12 @@ impl Psql {
     }
 }
 
+/// Reads who started a process, which stands after its name and state.
+fn parent(pid: i32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("lock-postgres-").tempdir().unwrap();
     std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
@@ -206,8 +236,26 @@ fn spawn(folder: &Path, port: u16, settings: &[String]) -> Child {
     for setting in settings {
         server.args(["-c", setting]);
     }
-    let server = server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    server.spawn().unwrap_or_else(|failure| panic!("postgres cannot be started: {failure}"))
+    server.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    start(server).unwrap_or_else(|failure| panic!("postgres cannot be started: {failure}"))
+}
+
+/// Starts a server on a thread that lives as long as this program: it ends with the thread that started it, and
+/// threads that may block end when they have been idle for a while.
+fn start(server: Command) -> std::io::Result<Child> {
+    type Started = std::io::Result<Child>;
+    static STARTER: LazyLock<Sender<(Command, Sender<Started>)>> = LazyLock::new(|| {
+        let (wanted, commands) = channel::<(Command, Sender<Started>)>();
+        std::thread::spawn(move || {
+            for (mut command, reply) in commands {
+                let _ = reply.send(command.spawn());
+            }
+        });
+        wanted
+    });
+    let (reply, started) = channel();
+    STARTER.send((server, reply)).unwrap();
+    started.recv().unwrap()
 }
 
 /// A program of the newest version that is installed, as a user who may run it.

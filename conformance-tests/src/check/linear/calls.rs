@@ -109,7 +109,12 @@ impl<'a> Hold<'a> {
         let told = own.iter().filter(|record| record.deadline_ns.is_some());
         let deadline = told.max_by_key(|record| record.return_ns).and_then(|it| it.deadline_ns);
         let dropped = of(Op::Release, Done::Info).map(|record| record.invoke_ns).min();
-        let end = deadline.into_iter().chain(dropped).min().unwrap_or(u64::MAX).min(forced);
+        // Whoever says that it is lost excludes nobody any more, as with a session that broke before its time; a call
+        // that told of it may have come after.
+        let lost =
+            own.iter().filter_map(|record| Some(record.lost_ns?.min(record.invoke_ns))).min();
+        let ends = deadline.into_iter().chain(dropped).chain(lost);
+        let end = ends.min().unwrap_or(u64::MAX).min(forced);
         let seen = of(Op::Renew, Done::Ok).map(|record| record.invoke_ns).max().unwrap_or(0);
         let released = of(Op::Release, Done::Ok).map(|record| record.return_ns).min();
         let unlocked = of(Op::Release, Done::Ok).map(|record| record.invoke_ns).min();

@@ -271,6 +271,16 @@ fn what_cannot_be_decided_is_no_success() {
     assert_eq!(decide(&history, Refusals::Exact, 10_000), Ok(()));
 }
 
+#[test]
+fn lets_go_what_was_lost_before_its_deadline_once_the_holder_has_said_so() {
+    let (held, next) = (take(1, W, (0, 10), 1, 1000), take(2, W, (35, 50), 2, 1000));
+    let lost = |at| Record { lost_ns: Some(at), ..miss(1, (at, at + 5), 1) };
+    good(&[held.clone(), lost(40)]);
+    good(&[held.clone(), lost(40), next.clone()]);
+    bad(&[held.clone(), next.clone(), lost(51)]);
+    bad(&[held, next]);
+}
+
 fn forget(at: (u64, u64)) -> Record {
     Record { fence: None, ..record(0, Op::Forget, W, at, 0) }
 }
