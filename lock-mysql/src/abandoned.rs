@@ -2,13 +2,10 @@
 //! release can come after it.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 
 use lock_core::Token;
@@ -39,6 +36,21 @@ impl Abandoned {
         }
     }
 
+    /// Has a step carried out whose caller has gone; `token` is whose release has to come after it.
+    pub(crate) fn see_through(
+        self: &Arc<Self>,
+        step: impl Future<Output: Send> + Send + 'static,
+        token: Option<Token>,
+        runtime: &Handle,
+    ) {
+        let going = token.map(|token| self.clone().begin(token));
+        drop(runtime.spawn(async move {
+            // When the time is up the step is dropped, and its connection with it.
+            drop(tokio::time::timeout(PATIENCE, step).await);
+            drop(going);
+        }));
+    }
+
     fn begin(self: Arc<Self>, token: Token) -> Going {
         self.lock().push(token);
         Going { abandoned: self, token }
@@ -63,50 +75,5 @@ impl Drop for Going {
         }
         drop(tokens);
         self.abandoned.ended.notify_waiters();
-    }
-}
-
-/// Waits for a step; dropped, it leaves the step to the runtime.
-pub(crate) struct Attended<'a, F: Future<Output: Send> + Send + 'static> {
-    step: Option<Pin<Box<F>>>,
-    token: Option<Token>,
-    abandoned: &'a Arc<Abandoned>,
-    runtime: &'a Handle,
-}
-
-impl<'a, F: Future<Output: Send> + Send + 'static> Attended<'a, F> {
-    /// `token` is whose release has to come after the step.
-    pub(crate) fn new(
-        step: F,
-        token: Option<Token>,
-        abandoned: &'a Arc<Abandoned>,
-        runtime: &'a Handle,
-    ) -> Self {
-        Self { step: Some(Box::pin(step)), token, abandoned, runtime }
-    }
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Future for Attended<'_, F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Some(step) = &mut self.step else { return Poll::Pending };
-        let outcome = step.as_mut().poll(context);
-        if outcome.is_ready() {
-            self.step = None;
-        }
-        outcome
-    }
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Drop for Attended<'_, F> {
-    fn drop(&mut self) {
-        let Some(step) = self.step.take() else { return };
-        let going = self.token.map(|token| self.abandoned.clone().begin(token));
-        drop(self.runtime.spawn(async move {
-            // When the time is up the step is dropped, and its connection with it.
-            drop(tokio::time::timeout(PATIENCE, step).await);
-            drop(going);
-        }));
     }
 }

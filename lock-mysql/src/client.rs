@@ -17,6 +17,7 @@ use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
 use lock_core::Token;
+use lock_core::Unattended;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,7 +25,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::abandoned::Abandoned;
-use crate::abandoned::Attended;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::error::Remedy;
@@ -139,7 +139,8 @@ impl Client {
             drop(permit);
             outcome
         };
-        Attended::new(work, token, &self.0.abandoned, &self.0.runtime).await
+        let Inner { abandoned, runtime, .. } = &*self.0;
+        Unattended::new(work, |rest| abandoned.see_through(rest, token, runtime)).await
     }
 
     /// Closes all connections; what is under way ends first.

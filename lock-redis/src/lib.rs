@@ -23,7 +23,6 @@ mod sentinel;
 mod server;
 mod switch;
 mod tls;
-mod unattended;
 
 pub use backend::Redis;
 pub use config::DRIVER;

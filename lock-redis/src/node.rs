@@ -19,6 +19,7 @@ use lock_core::Clock;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Result;
+use lock_core::Unattended;
 use redis::AsyncConnectionConfig;
 use redis::Cmd;
 use redis::Pipeline;
@@ -46,7 +47,6 @@ use crate::server::Connected;
 use crate::server::Limits;
 use crate::server::Login;
 use crate::server::Way;
-use crate::unattended::Unattended;
 
 /// Makes one [`Node`] for each address.
 pub(crate) struct Pool {
@@ -294,15 +294,15 @@ impl Node {
     ) -> impl Future<Output = RedisResult<T>> {
         let Connected { connection, motor } = live.on(line);
         let (node, id) = (self.clone(), live.id);
-        let request = Box::pin(async move {
+        let request = async move {
             let request = pin!(ask(connection));
             let answer = motor.answer(node.0.limits.reply, request).await;
             if answer.as_ref().is_err_and(is_fatal) {
                 node.discard(id);
             }
             answer
-        });
-        Unattended { request: Some(request), runtime: &self.0.runtime }
+        };
+        Unattended::new(request, |rest| drop(self.0.runtime.spawn(rest)))
     }
 
     async fn live(&self) -> Result<Arc<Live>, Failure> {
