@@ -69,7 +69,16 @@ impl Round {
                 })
             })
         });
-        self.records.iter().cloned().chain(forgotten).collect()
+        self.records.iter().map(|record| self.doubted(record)).chain(forgotten).collect()
+    }
+
+    /// Leaves open what ended a hold whose unlock said, while faults came, that it was lost: it may have been
+    /// the unlock itself, whose answer went with the session.
+    fn doubted(&self, record: &Record) -> Record {
+        let lost = record.op == Op::Release && record.result == Done::Fail;
+        let in_doubt = lost && record.invoke_ns < self.healed.as_nanos();
+        let result = if in_doubt { Done::Info } else { record.result };
+        Record { result, ..record.clone() }
     }
 
     fn check(&self, history: &[Record], tally: &Tally) -> Outcome {
