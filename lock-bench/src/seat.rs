@@ -273,10 +273,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_never_gets_the_lock_has_waited_for_the_whole_round() {
-        let order = Order::Contend { keys: vec!["key".into()], warm: Duration::ZERO, time: SHORT };
+        let time = SHORT * 10;
+        let order = Order::Contend { keys: vec!["key".into()], warm: Duration::ZERO, time };
         let tally = tally(Desk::new(NeverGranted).obey(order).await).await;
         assert_eq!(tally.count, 0);
-        assert!(tally.longest >= SHORT, "{:?}", tally.longest);
+        // Its task may have begun late.
+        assert!(tally.longest >= time / 2, "{:?}", tally.longest);
     }
 
     #[tokio::test]

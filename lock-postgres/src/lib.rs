@@ -26,3 +26,5 @@ pub use error::statement_error;
 pub use fenced::Fences;
 pub use row_lock::RowLock;
 pub use row_lock::wait_at_most;
+#[doc(hidden)]
+pub use statements::of_a_free_key;

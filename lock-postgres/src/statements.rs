@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use lock_core::Result;
+
 use crate::names::Name;
 
 /// What the comment on a schema of ours reads.
@@ -222,6 +224,17 @@ DELETE FROM {schema}.claims WHERE (lock_key, token) IN (
 pub(crate) const SHOW: &str = "SELECT pg_advisory_lock_shared(hashtextextended($1, 1))";
 /// See [`SHOW`].
 pub(crate) const HIDE: &str = "SELECT pg_advisory_unlock_shared(hashtextextended($1, 1))";
+
+/// Returns the statements that take a key which is free and give it back, in the schema of that name; for
+/// measuring what stands around them.
+///
+/// # Errors
+///
+/// If there can be no schema of that name.
+pub fn of_a_free_key(schema: &str) -> Result<[String; 2]> {
+    let schema = Name::schema(schema)?;
+    Ok([ACQUIRE_ONE, RELEASE_ONE].map(|text| fill(text, &schema)))
+}
 
 /// The statements of one schema.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Contention for a while, recorded and checked as a whole.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,10 +9,11 @@ use lock_core::Attempt;
 use lock_core::BootInstant;
 use lock_core::Eviction;
 use lock_core::LeaseKind;
+use lock_core::LockGuard;
 use lock_core::Mode;
+use lock_core::Waiting;
 
 use super::contend::Habit;
-use super::contend::acquire;
 use super::contend::release;
 use super::contend::run_loops;
 use super::contend::try_once;
@@ -21,10 +23,13 @@ use crate::Weather;
 use crate::case::cases;
 use crate::check;
 use crate::check::Refusals;
+use crate::cx::Provider;
 use crate::cx::SLACK;
 use crate::cx::dies;
+use crate::cx::lock;
 use crate::cx::ms;
 use crate::cx::now;
+use crate::cx::opts;
 use crate::cx::permits;
 use crate::cx::sleep;
 use crate::cx::wake_bound;
@@ -129,17 +134,17 @@ async fn of_force_unlocks_is_sound(cx: Cx) -> Outcome {
 
 async fn of_fair_waiters_follows_arrival(cx: Cx) -> Outcome {
     let engines = [cx.engine().await?, cx.engine().await?];
-    let recorder = Arc::new(Recorder::default());
+    let (recorder, arrivals) = (Arc::new(Recorder::default()), Arc::new(Recorder::default()));
     let waiter = |process: u64| {
         let engine = engines[process as usize % 2].clone();
-        let recorder = recorder.clone();
-        let habit = Habit::new().fairly();
+        let (recorder, arrivals) = (recorder.clone(), arrivals.clone());
         tokio::spawn(async move {
             for _ in 0..10 {
-                if let Some(guard) = acquire(&engine, &habit, process, &recorder).await? {
-                    sleep(ms(10)).await;
-                    release(guard, process, &recorder).await;
-                }
+                let (record, guard, in_line) = wait_in_line(&engine, process).await?;
+                arrivals.add(Record { invoke_ns: in_line, ..record.clone() });
+                recorder.add(record);
+                sleep(ms(10)).await;
+                release(guard, process, &recorder).await;
             }
             Outcome::Ok(())
         })
@@ -147,11 +152,33 @@ async fn of_fair_waiters_follows_arrival(cx: Cx) -> Outcome {
     for ended in join_all((0..5).map(waiter).collect::<Vec<_>>()).await {
         ended??;
     }
-    let history = recorder.history();
+    let (history, arrivals) = (recorder.history(), arrivals.history());
     check!(history.len() >= 90, "only {} records", history.len());
-    // Who came as good as together may be served in any order.
-    check::grants_follow_arrival(&history, ms(25))?;
+    // Who stood in line before another even asked comes first; the rest came as good as together, as do those
+    // who came within one tick of a coarse clock.
+    let asked = |it: &Record| {
+        let grant = history.iter().find(|grant| grant.op == Op::Acquire && grant.fence == it.fence);
+        grant.map_or(0, |grant| it.invoke_ns - grant.invoke_ns)
+    };
+    let slowest = arrivals.iter().map(asked).max().unwrap_or(0);
+    check::grants_follow_arrival(&arrivals, Duration::from_nanos(slowest) + ms(1))?;
     holds_are_sound(&history)
+}
+
+/// Waits fairly for "a"; tells the call, its guard, and when it certainly stood in line.
+async fn wait_in_line(engine: &Provider, process: u64) -> Outcome<(Record, LockGuard, u64)> {
+    let stands = Arc::new(OnceLock::new());
+    let told = stands.clone();
+    let tell = move |news| {
+        if matches!(news, Waiting::Held { .. }) {
+            told.get_or_init(|| now().as_nanos());
+        }
+    };
+    let record = Record::begin(process, "a", Op::Acquire);
+    let guard = lock(engine, "a", opts().fair().observe(tell)).await?;
+    let record = record.end(Done::Ok).of(&guard);
+    let in_line = *stands.get_or_init(|| record.return_ns);
+    Ok((record, guard, in_line))
 }
 
 /// Runs the loops while the line of the first engine goes bad again and again.

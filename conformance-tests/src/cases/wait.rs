@@ -9,6 +9,8 @@ use lock_core::Backoff;
 use lock_core::ErrorKind;
 use lock_core::LockOptions;
 use lock_core::Wait;
+use lock_core::Waiting;
+use tokio::sync::Notify;
 
 use crate::Cx;
 use crate::Failure;
@@ -237,20 +239,30 @@ async fn idly_costs_no_more_for_many(cx: Cx) -> Outcome {
 
 type Order = Arc<Mutex<Vec<usize>>>;
 
-/// Starts a fair wait that notes its turn when it comes.
-fn fair_waiter(
+/// Starts a fair wait that notes its turn when it comes; it stands in line when this returns.
+async fn fair_waiter(
     engine: &Provider,
     number: usize,
     order: &Order,
-) -> tokio::task::JoinHandle<Outcome> {
-    let (engine, order) = (engine.clone(), order.clone());
-    tokio::spawn(async move {
-        let options: LockOptions = opts().fair();
+) -> Outcome<tokio::task::JoinHandle<Outcome>> {
+    let (engine, order, in_line) = (engine.clone(), order.clone(), Arc::new(Notify::new()));
+    let told = in_line.clone();
+    let waiter = tokio::spawn(async move {
+        let tell = move |news| {
+            if matches!(news, Waiting::Held { .. }) {
+                told.notify_one();
+            }
+        };
+        let options: LockOptions = opts().fair().observe(tell);
         let guard = lock(&engine, "a", options).await?;
         order.lock().map_err(Failure::new)?.push(number);
         sleep(ms(5)).await;
         Ok(guard.unlock().await?)
-    })
+    });
+    within(ms(5000), in_line.notified()).await?;
+    // Clocks that order a line may be coarse.
+    sleep(ms(10)).await;
+    Ok(waiter)
 }
 
 async fn fairly_is_in_order(cx: Cx) -> Outcome {
@@ -260,8 +272,7 @@ async fn fairly_is_in_order(cx: Cx) -> Outcome {
     let mut waiters = Vec::new();
     for number in 0..12 {
         // The first of another process would come before the second of this one, were it not fair.
-        waiters.push(fair_waiter(&engines[number / 4], number, &order));
-        sleep(ms(60)).await;
+        waiters.push(fair_waiter(&engines[number / 4], number, &order).await?);
     }
     held.unlock().await?;
     for waiter in join_all(waiters).await {
@@ -278,8 +289,7 @@ async fn fairly_skips_the_cancelled(cx: Cx) -> Outcome {
     let held = lock(&engines[0], "a", opts().fair()).await?;
     let mut waiters = Vec::new();
     for number in 0..5 {
-        waiters.push(fair_waiter(&engines[number % 2], number, &order));
-        sleep(ms(60)).await;
+        waiters.push(fair_waiter(&engines[number % 2], number, &order).await?);
     }
     waiters.swap_remove(2).abort();
     held.unlock().await?;

@@ -3,6 +3,7 @@
 mod bare;
 mod peers;
 mod probe;
+mod same;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -45,6 +46,13 @@ pub(crate) const SUBJECT: Subject = Subject {
     }),
     peers: &[
         Rival {
+            name: "the same, bare",
+            open: |post| {
+                let post = post.clone();
+                open(async move { same::Same::open(&post).await })
+            },
+        },
+        Rival {
             name: "PgAdvisoryLock",
             open: |post| {
                 let post = post.clone();
@@ -61,7 +69,8 @@ pub(crate) const SUBJECT: Subject = Subject {
     ],
     notes: &[
         "bare statements: the advisory lock with fence and holder's row, and its unlock, on one connection that the \
-         tasks share; PgAdvisoryLock: of sqlx, over a pool of 64, no fence; fixed polling: pg_try_advisory_lock on \
+         tasks share; the same, bare: the backend's own statements, which look for a line and bound the session, too, sent \
+         likewise; PgAdvisoryLock: of sqlx, over a pool of 64, no fence; fixed polling: pg_try_advisory_lock on \
          a connection of a pool of 64 every 10 ms, no fence",
         "who waits: ours by NOTIFY, PgAdvisoryLock in the server; bare statements try again every 5 to 15 ms",
         "held goes without PgAdvisoryLock and fixed polling, which need a connection for each lock",
