@@ -18,135 +18,79 @@ mod judge;
 mod mischief;
 mod plan;
 mod round;
+mod stage;
 mod tally;
+mod target;
 pub(crate) mod work;
 
+use std::env;
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use libtest_mimic::Arguments;
 use libtest_mimic::Failed;
 use libtest_mimic::Trial;
-use lock_core::BootInstant;
-use lock_core::Clock;
-use lock_core::LockKey;
 
 use crate::Fixture;
-use crate::Link;
-use crate::Outcome;
 use crate::Verdict;
 
 use plan::Plan;
+use stage::Stage;
 
 pub use plan::SECONDS;
 pub use plan::SEED;
+pub use target::Forgot;
+pub use target::Line;
+pub use target::Target;
 
-/// A store that can be hurt while processes use it: a [`Fixture`] whose
-/// [`environment`](Fixture::environment) other processes reach it with.
+/// The storms of a backend; running them is the body of a test's `main` (with `harness = false`).
 ///
-/// It has a store of its own, as every other test would suffer.
-#[async_trait]
-pub trait Target: Fixture {
-    /// Names what can be done to the store. Each is as likely as the others.
-    fn blows(&self) -> Vec<&'static str>;
+/// [`SECONDS`] and [`SEED`] in the environment say for how long, and from which seed.
+#[derive(Default)]
+pub struct Storms {
+    fixtures: Vec<Arc<dyn Fixture>>,
+    trials: Vec<Trial>,
+}
 
-    /// Strikes one of the [`blows`](Self::blows), lets it last for about `long` if it lasts, and mends it:
-    /// returns once the store serves again. Says what the store may have forgotten of `keys` by that.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be struck or the store does not come back.
-    ///
-    /// # Cancel safety
-    ///
-    /// It is not dropped before it ends, but when the whole storm has failed.
-    async fn strike(
-        &self,
-        blow: &'static str,
-        long: Duration,
-        keys: &[LockKey],
-    ) -> Outcome<Option<Forgot>>;
-
-    /// Mends what the store has broken by itself and keeps broken after all faults, as whoever runs it would, and
-    /// says what that was. Asked for when something is left of the locks though nobody holds any; by default a
-    /// store breaks nothing.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be mended.
-    ///
-    /// # Cancel safety
-    ///
-    /// It is not dropped before it ends.
-    async fn mend(&self) -> Outcome<Option<&'static str>> {
-        Ok(None)
+impl Storms {
+    /// Adds one that is run always.
+    pub fn usual<T: Target>(mut self) -> Self {
+        let stage = Arc::new(Stage::<T>::default());
+        self.fixtures.push(stage.clone());
+        self.trials.push(Trial::test(format!("storm::{}", T::NAME), move || over(&stage)));
+        self
     }
 
-    /// Returns the lines that lie between the processes and the store and can go bad, none by default. Each
-    /// process uses one of them.
-    fn lines(&self) -> Vec<Line> {
-        Vec::new()
+    /// Adds one that is run with `LOCK_TEST_FULL`, or if [`SECONDS`] is set.
+    pub fn rare<T: Target>(self) -> Self {
+        let asked = ["LOCK_TEST_FULL", SECONDS].iter().any(|name| env::var_os(name).is_some());
+        if asked { self.usual::<T>() } else { self }
     }
 
-    /// Returns within which time of the end of all faults a waiting client has surely asked the store again.
-    fn recovery(&self) -> Duration;
-}
-
-/// A line between processes and a store.
-#[derive(Clone)]
-#[expect(clippy::exhaustive_structs, reason = "targets build it")]
-pub struct Line {
-    /// How it is disturbed.
-    pub link: Arc<dyn Link>,
-    /// The environment with which a process uses it.
-    pub environment: Vec<(String, String)>,
-}
-
-/// A time in which a store may have forgotten what it granted before its end, as its guarantees say.
-#[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "targets build it")]
-pub struct Forgot {
-    /// Until then all was known.
-    pub from: BootInstant,
-    /// From then on all that is granted is known.
-    pub until: BootInstant,
-    /// Which keys.
-    pub keys: Vec<LockKey>,
-}
-
-impl Forgot {
-    /// All of `keys` between `from` and now.
-    pub fn since(from: BootInstant, keys: &[LockKey]) -> Self {
-        Self { from, until: Clock::system().now(), keys: keys.to_vec() }
+    /// Runs them, one after the other. Arguments are those of `cargo test`.
+    pub fn run(self) -> ExitCode {
+        if let Some(code) = crate::child::run(&self.fixtures) {
+            return code;
+        }
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads = Some(1);
+        libtest_mimic::run(&arguments, self.trials).exit_code()
     }
 }
 
-/// Runs a storm over each target; the body of a test's `main` (with `harness = false`).
-///
-/// Arguments are those of `cargo test`. [`SECONDS`] and [`SEED`] in the environment say for how long, and from
-/// which seed.
-pub fn run(targets: Vec<Arc<dyn Target>>) -> ExitCode {
-    let fixtures: Vec<Arc<dyn Fixture>> =
-        targets.iter().map(|target| target.clone() as Arc<dyn Fixture>).collect();
-    if let Some(code) = crate::child::run(&fixtures) {
-        return code;
+impl fmt::Debug for Storms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.fixtures.iter().map(|fixture| fixture.name())).finish()
     }
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let trials = targets
-        .into_iter()
-        .map(|target| Trial::test(format!("storm::{}", target.name()), move || one(&target)));
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn one(target: &Arc<dyn Target>) -> Result<(), Failed> {
+fn over<T: Target>(stage: &Arc<Stage<T>>) -> Result<(), Failed> {
     let storm = async {
         let plan = Plan::read()?;
-        target.set_up().await?;
-        let outcome = round::rounds(target, &plan).await;
-        target.tear_down().await;
+        stage.begin()?;
+        let outcome = round::rounds(stage, &plan).await;
+        stage.end();
         outcome
     };
     match crate::run::block_on(storm).into() {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lock_core::BootInstant;
@@ -18,11 +17,10 @@ use crate::history::Record;
 use crate::process::Process;
 
 use super::Target;
+use super::stage::Stage;
 use super::work::Mood;
 use super::work::Part;
 use super::work::RESTING;
-
-type Environment = Option<Vec<(String, String)>>;
 
 /// How many processes there are.
 pub(super) const HANDS: usize = 4;
@@ -34,7 +32,7 @@ const TASKS: u64 = 3;
 pub(super) struct Crew {
     cx: Cx,
     /// How each place reaches the store.
-    environments: Vec<Environment>,
+    environments: Vec<Vec<(String, String)>>,
     part: Part,
     mood: Mood,
     hands: Vec<Hand>,
@@ -52,13 +50,9 @@ struct Hand {
 
 impl Crew {
     /// Starts all processes; `part` is what they have in common.
-    pub(super) fn start(cx: &Cx, target: &Arc<dyn Target>, part: Part) -> Outcome<Self> {
+    pub(super) fn start<T: Target>(cx: &Cx, stage: &Stage<T>, part: Part) -> Outcome<Self> {
         let (hands, records, hurt) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let lines = target.lines().into_iter().map(|line| Some(line.environment));
-        let mut environments: Vec<_> = lines.collect();
-        if environments.is_empty() {
-            environments.push(target.environment());
-        }
+        let environments = stage.environments();
         let (cx, mood) = (cx.clone(), Mood::Rest);
         let outages = Vec::new();
         let mut crew = Self { cx, environments, part, mood, hands, records, outages, hurt };
@@ -75,7 +69,7 @@ impl Crew {
         let tasks = self.part.first..self.part.first + TASKS;
         let part = Part { tasks: TASKS, ..self.part.clone() };
         self.part.first = tasks.end;
-        let mut process = Process::start_in(&self.cx, Role::Work { part }, environment)?;
+        let mut process = Process::start_in(&self.cx, Role::Work { part }, Some(environment))?;
         if self.mood != Mood::Rest {
             process.say(&serde_json::to_string(&self.mood)?)?;
         }

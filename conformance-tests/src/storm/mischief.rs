@@ -22,6 +22,7 @@ use super::Line;
 use super::Target;
 use super::crew::Crew;
 use super::crew::HANDS;
+use super::stage::Stage;
 
 /// Something that was done, and what came of it.
 #[derive(Clone, Debug)]
@@ -51,23 +52,23 @@ impl Event {
 
 /// Strikes the store again and again, in each way once before in any way again, and at
 /// least once in each. Nothing is left to mend when it ends.
-pub(super) async fn strike(
-    target: Arc<dyn Target>,
+pub(super) async fn strike<T: Target>(
+    stage: Arc<Stage<T>>,
     keys: Vec<LockKey>,
     mut random: StdRng,
     until: BootInstant,
 ) -> Outcome<Vec<Event>> {
-    let (all, mut blows, mut events) = (target.blows(), Vec::new(), Vec::new());
-    while now() < until || events.len() < all.len() {
+    let (mut blows, mut events) = (Vec::new(), Vec::new());
+    while now() < until || events.len() < T::BLOWS.len() {
         sleep(ms(random.random_range(50..400))).await;
         if blows.is_empty() {
-            blows.clone_from(&all);
+            blows.extend(T::BLOWS);
             blows.shuffle(&mut random);
         }
         let Some(blow) = blows.pop() else { break };
         let long = ms(random.random_range(20..1000));
         let from = now();
-        let forgot = target.strike(blow, long, &keys).await?;
+        let forgot = stage.strike(blow, long, &keys)?;
         events.push(Event::ended(format!("the store: {blow} ({long:?})"), from, forgot));
     }
     Ok(events)

@@ -25,6 +25,7 @@ use super::mischief::strike;
 use super::mischief::upset;
 use super::mischief::weather;
 use super::plan::Plan;
+use super::stage::Stage;
 use super::tally::Tally;
 use super::work::Mood;
 use super::work::Part;
@@ -36,9 +37,9 @@ const STORM: [Duration; 2] = [ms(5000), ms(10_000)];
 pub(super) const SLACK: Duration = ms(1500);
 
 /// What stays the same in all rounds.
-struct Storm {
+struct Storm<T> {
     cx: Cx,
-    target: Arc<dyn Target>,
+    stage: Arc<Stage<T>>,
     keys: Vec<String>,
     full_keys: Vec<LockKey>,
     ttl: Duration,
@@ -48,11 +49,11 @@ struct Storm {
 }
 
 /// Lets rounds follow each other for as long as the plan says, and shows figures.
-pub(super) async fn rounds(target: &Arc<dyn Target>, plan: &Plan) -> Outcome {
-    println!("storm over {} for {:?}, seed {}", target.name(), plan.length, plan.seed);
-    let storm = Storm::new(target).await?;
+pub(super) async fn rounds<T: Target>(stage: &Arc<Stage<T>>, plan: &Plan) -> Outcome {
+    println!("storm over {} for {:?}, seed {}", T::NAME, plan.length, plan.seed);
+    let storm = Storm::new(stage).await?;
     let mut random = StdRng::seed_from_u64(plan.seed);
-    let mut crew = Crew::start(&storm.cx, target, storm.part(plan.seed))?;
+    let mut crew = Crew::start(&storm.cx, stage, storm.part(plan.seed))?;
     let (until, mut tally) = (now() + plan.length, Tally::default());
     while tally.rounds == 0 || now() + STORM[0] + storm.bound < until {
         let round = storm.round(&mut crew, &mut random, until.saturating_since(now())).await;
@@ -68,16 +69,16 @@ pub(super) async fn rounds(target: &Arc<dyn Target>, plan: &Plan) -> Outcome {
     Ok(())
 }
 
-impl Storm {
-    async fn new(target: &Arc<dyn Target>) -> Outcome<Self> {
-        let cx = Cx::new(target.clone(), &crate::run::fresh_namespace());
+impl<T: Target> Storm<T> {
+    async fn new(stage: &Arc<Stage<T>>) -> Outcome<Self> {
+        let cx = Cx::new(stage.clone(), &crate::run::fresh_namespace());
         let profile = cx.client().await?.profile().clone();
         let ttl = profile.ttl_min.max(ms(1000));
         let keys: Vec<_> = ["a", "b", "c", "d"].map(str::to_owned).into();
         let full_keys = keys.iter().map(|key| cx.key(key)).collect();
         // Who was killed holds for a TTL; then others still stand before whoever waits.
-        let bound = target.recovery() + ttl + profile.poll.max + SLACK;
-        Ok(Self { cx, target: target.clone(), keys, full_keys, ttl, bound, pulse: Pulse::start() })
+        let bound = T::RECOVERY + ttl + profile.poll.max + SLACK;
+        Ok(Self { cx, stage: stage.clone(), keys, full_keys, ttl, bound, pulse: Pulse::start() })
     }
 
     fn part(&self, seed: u64) -> Part {
@@ -92,7 +93,7 @@ impl Storm {
             let Err(failure) = self.look_for_left().await else { return Ok(()) };
             // Also a store that does not answer is asked again.
             if now() > until {
-                let Some(fault) = self.target.mend().await? else { return Err(failure) };
+                let Some(fault) = self.stage.mend()? else { return Err(failure) };
                 tally.mended(fault);
                 until = now() + self.bound;
             }
@@ -114,8 +115,8 @@ impl Storm {
         crew.tell(Mood::Wild)?;
         let [one, two, mut three] = [(); 3].map(|()| StdRng::from_rng(random));
         // Each in a task of its own: a target may block while it strikes.
-        let struck = tokio::spawn(strike(self.target.clone(), self.full_keys.clone(), one, until));
-        let turned = tokio::spawn(weather(self.target.lines(), self.ttl, two, until));
+        let struck = tokio::spawn(strike(self.stage.clone(), self.full_keys.clone(), one, until));
+        let turned = tokio::spawn(weather(self.stage.lines().to_vec(), self.ttl, two, until));
         let hurt = upset(crew, self.ttl, &mut three, until).await;
         events.extend(struck.await??.into_iter().chain(turned.await?).chain(hurt?));
         let healed = now();

@@ -3,23 +3,28 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use conformance_tests::Outcome;
+use conformance_tests::async_trait;
 use conformance_tests::storm::Forgot;
+use conformance_tests::storm::Target;
 use lock_core::BootInstant;
 use lock_core::Clock;
+use lock_core::EngineOptions;
 use lock_core::LockKey;
+use lock_core::Result;
+use lock_core::SharedBackend;
 
 use crate::servers::Cluster;
 use crate::servers::Server;
 use crate::servers::until;
-use crate::storm::replaced::BRIEFLY;
-use crate::storm::replaced::FROZEN;
-use crate::storm::replaced::KILLED;
-use crate::storm::replaced::ORDERED;
-use crate::storm::replaced::PAUSED;
-use crate::storm::replaced::Replaced;
-use crate::storm::replaced::SCRIPTS;
 
 const MOVED: &str = "slot moved";
+const KILLED: &str = "primary killed, replica takes over";
+const FROZEN: &str = "primary frozen, replica takes over";
+const ORDERED: &str = "failover by command";
+const BRIEFLY: &str = "primary frozen briefly";
+const PAUSED: &str = "primary pauses its clients";
+const SCRIPTS: &str = "forgets scripts";
 
 pub(crate) struct Shards {
     cluster: Cluster,
@@ -29,21 +34,37 @@ pub(crate) struct Shards {
     turn: usize,
 }
 
-impl Replaced for Shards {
+#[async_trait]
+impl Target for Shards {
     const NAME: &str = "redis-cluster";
     const BLOWS: &[&str] = &[KILLED, FROZEN, ORDERED, MOVED, BRIEFLY, PAUSED, SCRIPTS];
+    const RECOVERY: Duration = crate::RECOVERY;
 
-    fn start() -> Self {
-        Self { cluster: Cluster::start(), known: (Vec::new(), Clock::system().now()), turn: 0 }
+    async fn start() -> Outcome<Self> {
+        let known = (Vec::new(), Clock::system().now());
+        Ok(Self { cluster: Cluster::start(), known, turn: 0 })
     }
 
     fn url(&self) -> String {
         self.cluster.url()
     }
 
+    async fn connect(url: &str) -> Result<SharedBackend> {
+        crate::connect(url).await
+    }
+
+    fn options(options: EngineOptions) -> EngineOptions {
+        crate::options(options)
+    }
+
     /// Hurts the shard of one key. A replica that takes over may lack the last writes of its shard, unless the
     /// primary has handed over by itself; a slot that moves takes everything along.
-    fn strike(&mut self, blow: &str, long: Duration, keys: &[LockKey]) -> Option<Forgot> {
+    async fn strike(
+        &mut self,
+        blow: &'static str,
+        long: Duration,
+        keys: &[LockKey],
+    ) -> Outcome<Option<Forgot>> {
         if self.known.0.is_empty() {
             self.known = (self.owners(keys), Clock::system().now());
         }
@@ -99,7 +120,7 @@ impl Replaced for Shards {
             .zip(keys)
             .filter(|(((before, then), (expected, now)), _)| before != then || expected != now);
         let forgotten: Vec<_> = changed.map(|(_, key)| key.clone()).collect();
-        (!forgotten.is_empty()).then(|| Forgot::since(from, &forgotten))
+        Ok((!forgotten.is_empty()).then(|| Forgot::since(from, &forgotten)))
     }
 }
 

@@ -3,23 +3,28 @@
 use std::thread::sleep;
 use std::time::Duration;
 
+use conformance_tests::Outcome;
+use conformance_tests::async_trait;
 use conformance_tests::storm::Forgot;
+use conformance_tests::storm::Target;
 use lock_core::BootInstant;
 use lock_core::Clock;
+use lock_core::EngineOptions;
 use lock_core::LockKey;
+use lock_core::Result;
+use lock_core::SharedBackend;
 
 use crate::servers::Server;
 use crate::servers::Watched;
 use crate::servers::until;
-use crate::storm::replaced::BRIEFLY;
-use crate::storm::replaced::FROZEN;
-use crate::storm::replaced::KILLED;
-use crate::storm::replaced::ORDERED;
-use crate::storm::replaced::PAUSED;
-use crate::storm::replaced::Replaced;
-use crate::storm::replaced::SCRIPTS;
 
 const REPLICA: &str = "replica restarted";
+const KILLED: &str = "primary killed, replica takes over";
+const FROZEN: &str = "primary frozen, replica takes over";
+const ORDERED: &str = "failover by command";
+const BRIEFLY: &str = "primary frozen briefly";
+const PAUSED: &str = "primary pauses its clients";
+const SCRIPTS: &str = "forgets scripts";
 
 pub(crate) struct Sentinel {
     watched: Watched,
@@ -27,25 +32,40 @@ pub(crate) struct Sentinel {
     known: (u64, BootInstant),
 }
 
-impl Replaced for Sentinel {
+#[async_trait]
+impl Target for Sentinel {
     const NAME: &str = "redis-sentinel";
     const BLOWS: &[&str] = &[KILLED, FROZEN, ORDERED, BRIEFLY, REPLICA, PAUSED, SCRIPTS];
+    const RECOVERY: Duration = crate::RECOVERY;
 
-    fn start() -> Self {
+    async fn start() -> Outcome<Self> {
         let watched = Watched::start();
         for sentinel in &watched.sentinels {
             // One failover may follow another.
             sentinel.command("SENTINEL SET locks failover-timeout 1500");
         }
-        Self { watched, known: (0, Clock::system().now()) }
+        Ok(Self { watched, known: (0, Clock::system().now()) })
     }
 
     fn url(&self) -> String {
         self.watched.url()
     }
 
+    async fn connect(url: &str) -> Result<SharedBackend> {
+        crate::connect(url).await
+    }
+
+    fn options(options: EngineOptions) -> EngineOptions {
+        crate::options(options)
+    }
+
     /// Whoever takes over may lack the last writes, and until the old primary follows, both grant.
-    fn strike(&mut self, blow: &str, long: Duration, keys: &[LockKey]) -> Option<Forgot> {
+    async fn strike(
+        &mut self,
+        blow: &'static str,
+        long: Duration,
+        keys: &[LockKey],
+    ) -> Outcome<Option<Forgot>> {
         let (before, from) = self.known;
         let primary = self.primary();
         let servers = &mut self.watched.servers;
@@ -88,7 +108,7 @@ impl Replaced for Sentinel {
         let now = Clock::system().now();
         self.known = (self.failovers(), now);
         // Also those that nobody ordered: a busy machine is silent for longer than sentinels bear.
-        (before != self.known.0).then(|| Forgot::since(from, keys))
+        Ok((before != self.known.0).then(|| Forgot::since(from, keys)))
     }
 }
 
