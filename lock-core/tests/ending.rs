@@ -140,6 +140,30 @@ async fn a_shutdown_waits_for_an_attempt_under_way_and_releases_what_it_took() {
 }
 
 #[tokio::test]
+async fn requests_that_hang_end_each_at_its_own_limit() {
+    let (hand, store, engine) = setup();
+    let guards = [engine.lock("a", &plain()).await, engine.lock("b", &plain()).await];
+    store.always(Op::Release, Order::Hang);
+    let mut unlocks = Vec::new();
+    for guard in guards {
+        unlocks.push(tokio::spawn(guard.unwrap().unlock()));
+        hand.advance(SECOND).await;
+    }
+    // The first of them was sent 2 s ago.
+    hand.advance(SECOND * 3 - ms(1)).await;
+    assert!(!unlocks[0].is_finished());
+    hand.advance(ms(1)).await;
+    assert!(unlocks[0].is_finished());
+    hand.advance(SECOND - ms(1)).await;
+    assert!(!unlocks[1].is_finished());
+    hand.advance(ms(1)).await;
+    for unlock in unlocks {
+        assert!(unlock.is_finished());
+        assert!(unlock.await.unwrap().unwrap_err().is_ambiguous());
+    }
+}
+
+#[tokio::test]
 async fn a_shutdown_waits_for_an_unlock_under_way() {
     let (hand, store, engine) = setup();
     let guard = engine.lock("k", &plain()).await.unwrap();

@@ -262,12 +262,14 @@ async fn a_shutdown_ends_every_kind_of_wait_at_once() {
     let counted = lock(&engine, "other", attempts(9));
     store.occupy("other", HOUR);
     rest(&hand).await;
-    store.order(Op::Attempt, Order::Hang);
+    store.always(Op::Attempt, Order::Hang);
     let hanging = lock(&engine, "third", plain());
+    let hurried = lock(&engine, "fourth", plain().wait(ms(500)));
     rest(&hand).await;
+    store.always(Op::Attempt, Order::Obey);
     let shutdown = tokio::spawn(async move { engine.shutdown(SECOND * 10).await });
     rest(&hand).await;
-    for waiter in [contender, behind, counted, hanging] {
+    for waiter in [contender, behind, counted, hanging, hurried] {
         assert!(waiter.is_finished());
         assert_eq!(waiter.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     }

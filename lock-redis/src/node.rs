@@ -255,6 +255,8 @@ impl Node {
     pub(crate) async fn subscribe(&self, kind: Channels) -> Result<(), Failure> {
         let node = self.clone();
         let step = self.0.runtime.spawn(async move {
+            // Before the turn: who waits for a server that hangs shares the wait with all the others.
+            node.live().await?;
             let _one = node.0.subscribing.lock().await;
             let idle = node.0.hints.take_idle();
             node.for_each(kind.leave(), &idle).await?;
@@ -404,4 +406,29 @@ fn unmade(failure: &JoinError) -> Error {
 fn aborted() -> Error {
     Error::new(ErrorKind::Unavailable, "the runtime that the connection lives on has ended")
         .ambiguous()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_want_to_hear_from_a_server_that_hangs_wait_together() {
+        // The system accepts, and nobody ever answers.
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (host, port) = ("127.0.0.1".to_owned(), mute.local_addr().unwrap().port());
+        let connect = Duration::from_millis(200);
+        let limits = Limits { connect, reply: connect };
+        let pool = Pool::new(Login::default(), limits, Terms::default());
+        let node = pool.node(&Address { host, port });
+        let listeners = join_all((0..50).map(|_| node.subscribe(Channels::Plain)));
+        let heard = timeout(connect * 10, listeners).await.expect("one after the other");
+        assert!(heard.iter().all(Result::is_err));
+    }
 }

@@ -11,6 +11,7 @@ mod call;
 mod held;
 mod keeper;
 mod leaving;
+mod limits;
 mod many;
 mod observe;
 mod options;

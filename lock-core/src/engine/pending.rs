@@ -55,11 +55,19 @@ impl<'a> Pending<'a> {
         let unsure = self.owed.is_some();
         self.owed.get_or_insert_with(|| self.shared.executor.owe());
         let flight = self.flight.insert(Box::pin(async move { backend.attempt(&claim).await }));
-        // The clock is not even read for an attempt that is answered at once.
+        // No clock is read and no timer set for an attempt that is answered at once.
         let too_late = async {
-            let limit = self.shared.now() + self.shared.options.operation_timeout;
-            self.shared.clock().sleep_until(limit.min(deadline)).await;
-            deadline <= limit
+            let limit = self.shared.limits.begin();
+            let patience = deadline.saturating_since(self.shared.now());
+            if patience > self.shared.options.operation_timeout {
+                limit.await;
+                return false;
+            }
+            tokio::select! {
+                biased;
+                () = self.shared.clock().sleep_until(deadline) => true,
+                () = limit => false,
+            }
         };
         tokio::select! {
             biased;
@@ -70,7 +78,6 @@ impl<'a> Pending<'a> {
                 }
                 Flight::Landed(landed)
             }
-            () = self.shared.closing() => Flight::Closing,
             by_caller = too_late => {
                 if by_caller {
                     return Flight::Late;
@@ -78,6 +85,8 @@ impl<'a> Pending<'a> {
                 self.flight = None;
                 Flight::Landed(Err(self.shared.no_answer()))
             }
+            // Whoever stands in the line of limits is woken when the provider closes.
+            () = self.shared.is_closing() => Flight::Closing,
         }
     }
 

@@ -1,14 +1,17 @@
 //! What the parts of an engine share, and how each request to the store is made.
 
 use std::future::Future;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
 use super::acquire::closed;
 use super::background::Executor;
+use super::limits::Limits;
 use super::observe::Metrics;
 use super::options::EngineOptions;
 use super::pace::Pace;
@@ -44,6 +47,8 @@ pub(crate) struct Shared {
     pub(super) waiters: Waiters,
     pub(super) reentry: Reentry,
     pub(super) metrics: Metrics,
+    /// Those of whole operations.
+    pub(super) limits: Limits,
     closed: AtomicBool,
     closing: Notify,
 }
@@ -62,6 +67,7 @@ impl Shared {
         };
         let shared = Self {
             metrics: Metrics::new(profile.name),
+            limits: Limits::new(options.clock.clone(), options.operation_timeout),
             backend,
             profile,
             options,
@@ -112,6 +118,14 @@ impl Shared {
         }
     }
 
+    /// Completes when it is polled after the provider has begun to shut down, and wakes nobody for it.
+    pub(super) fn is_closing(&self) -> impl Future<Output = ()> {
+        poll_fn(|_| match self.closed.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+    }
+
     /// What a request is told that had all the time of an operation.
     pub(crate) fn no_answer(&self) -> Error {
         no_answer_within(self.options.operation_timeout)
@@ -119,28 +133,45 @@ impl Shared {
 
     /// Bounds one request by the operation's time limit and says what it was. A backend that panics
     /// fails: it must not end the task that keeps all other locks.
-    pub(crate) async fn limited<T>(
+    pub(crate) fn limited<T>(
         &self,
         operation: &'static str,
         request: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        self.limited_to(self.options.operation_timeout, operation, request).await
+    ) -> impl Future<Output = Result<T>> {
+        let too_late = async {
+            self.limits.begin().await;
+            self.no_answer()
+        };
+        self.bounded(operation, request, too_late)
     }
 
-    pub(crate) async fn limited_to<T>(
+    /// The same for a request with a limit of its own, if that is shorter.
+    pub(crate) fn limited_to<T>(
         &self,
         limit: Duration,
         operation: &'static str,
         request: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
+    ) -> impl Future<Output = Result<T>> {
         let limit = limit.min(self.options.operation_timeout);
+        let too_late = async move {
+            self.options.clock.sleep(limit).await;
+            no_answer_within(limit)
+        };
+        self.bounded(operation, request, too_late)
+    }
+
+    /// No clock is read and no timer set for a request that is answered at once.
+    async fn bounded<T>(
+        &self,
+        operation: &'static str,
+        request: impl Future<Output = Result<T>>,
+        too_late: impl Future<Output = Error>,
+    ) -> Result<T> {
         let request = AssertUnwindSafe(request).catch_unwind();
-        // The clock is not even read for a request that is answered at once.
-        let too_late = async { self.options.clock.sleep(limit).await };
         let answer = tokio::select! {
             biased;
             answer = request => answer.unwrap_or_else(|_| Err(panicked())),
-            () = too_late => Err(no_answer_within(limit)),
+            error = too_late => Err(error),
         };
         answer.map_err(|error| self.stamp(error, operation, None))
     }
@@ -188,6 +219,7 @@ impl Shared {
     pub(super) fn begin_close(self: &Arc<Self>) {
         self.closed.store(true, Ordering::Release);
         self.closing.notify_waiters();
+        self.limits.wake_all();
         self.waiters.wake_all();
         for held in self.register.holds() {
             held.close();
