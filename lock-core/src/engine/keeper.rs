@@ -73,10 +73,13 @@ impl Kin {
         }
     }
 
-    /// The magnitude of the time that a renewal may take, in powers of four. Those of different
-    /// magnitude do not share a request: a slow store would never get to answer for the longer.
-    pub(super) fn pace(&self) -> u32 {
-        self.limit().as_millis().max(1).ilog2() / 2
+    /// The magnitude of the time that a renewal may take, in steps of an eighth of a power of two. Those of
+    /// different magnitude do not share a request, which is given up when the shortest time is over: a store
+    /// that is too slow for the shorter would never get to answer for the longer.
+    pub(super) fn pace(&self) -> u64 {
+        let micros = u64::try_from(self.limit().as_micros()).unwrap_or(u64::MAX).max(8);
+        let power = micros.ilog2();
+        u64::from(power) * 8 + (micros >> (power - 3)) % 8
     }
 
     pub(super) fn urgency(&self) -> BootInstant {
