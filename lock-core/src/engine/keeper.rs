@@ -16,6 +16,7 @@ use super::place::Place;
 use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
+use crate::LockKey;
 use crate::sync::Notify;
 
 /// Who is looked after.
@@ -56,6 +57,13 @@ impl Kin {
         match self {
             Self::Hold(held) => held.begin_keep(),
             Self::Place(place) => place.begin_keep(),
+        }
+    }
+
+    fn key(&self) -> &LockKey {
+        match self {
+            Self::Hold(held) => &held.claim().key,
+            Self::Place(place) => &place.claim().key,
         }
     }
 
@@ -103,8 +111,10 @@ pub(super) async fn run(shared: Weak<Shared>, alarm: Arc<Notify>) {
     while let Some(strong) = shared.upgrade() {
         let clock = strong.clock().clone();
         let until = match strong.register.take_due(strong.now()) {
-            Ok(ready) => {
-                for peers in ready.chunk_by(|a, b| a.pace() == b.pace()) {
+            Ok(mut ready) => {
+                let part = |kin: &Kin| strong.backend.part(kin.key());
+                ready.sort_by_cached_key(part);
+                for peers in ready.chunk_by(|a, b| (part(a), a.pace()) == (part(b), b.pace())) {
                     for batch in peers.chunks(strong.profile.batch) {
                         batches.push(keep(strong.clone(), batch.to_vec()));
                     }
