@@ -105,6 +105,15 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// request.
     async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch>;
 
+    /// Tells on which part of the store `key` lives, where one part may hang while the others answer.
+    ///
+    /// Keys of different parts do not share a [`keep`](Self::keep) or a [`peek`](Self::peek). Costs no request:
+    /// it is what is known now.
+    fn part(&self, key: &LockKey) -> u64 {
+        let _ = key;
+        0
+    }
+
     /// Ends connections and sessions; what is still held is released by the store.
     async fn close(&self) -> Result<()>;
 

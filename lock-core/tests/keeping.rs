@@ -204,3 +204,17 @@ async fn a_short_lock_on_a_slow_store_takes_no_long_one_with_it() {
     }
     assert!(long.is_valid(), "its renewals have time of their own");
 }
+
+#[tokio::test]
+async fn a_lock_that_the_store_can_keep_is_not_given_up_with_one_that_it_cannot() {
+    let (hand, store, engine) = setup();
+    let long = engine.lock("long", &plain().ttl(SECOND * 12)).await.unwrap();
+    store.always(Op::Keep, Order::Delay(SECOND * 2));
+    for _ in 0..20 {
+        let short = engine.lock("short", &plain().ttl(ms(3300))).await.unwrap();
+        hand.advance(SECOND * 3).await;
+        drop(short);
+        rest(&hand).await;
+    }
+    assert!(long.is_valid(), "two seconds are less than a third of its TTL");
+}

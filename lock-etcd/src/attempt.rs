@@ -44,7 +44,8 @@ impl Inner {
         let mine = entry.mine();
         if let (Some(revision), Some(mode)) = (mine.revision, mine.mode) {
             claim.check_beside(claim.token, mode)?;
-            let turn = requests::turn(claim, full.id, revision);
+            let from = mine.lease.as_ref().map_or(0, |lease| lease.id);
+            let turn = requests::turn(claim, from, full.id, revision);
             let answer = self.put(claim, turn, &[&full], entry).await?;
             if answer.succeeded() {
                 return self.acquired(claim, revision, &full, entry);
@@ -89,8 +90,11 @@ impl Inner {
         if answer.succeeded() {
             return self.acquired(claim, answer.revision, full, entry);
         }
-        entry.state().lease = Some(short);
         let line = self.line_of(&claim.key, &answer).await?;
+        let lease = line.place(&keys::own(claim)).map(|place| line.contenders[place].lease);
+        // An earlier attempt whose answer was lost may have found the lock free.
+        let is_full = lease == Some(full.id);
+        entry.state().lease = Some(if is_full { full.clone() } else { short });
         let placed = self.placed(claim, full, entry, &line).await?;
         Ok(placed.unwrap_or_else(|| self.held(&line, None)))
     }
@@ -141,7 +145,7 @@ impl Inner {
         let checked = line.check(claim, place);
         if checked.is_ok() && place < line.holding() {
             if lease != full.id {
-                let move_to = requests::move_to(claim, full.id, revision);
+                let move_to = requests::move_to(claim, lease, full.id, revision);
                 let moved = self.put(claim, move_to, &[full], entry).await?;
                 if !moved.succeeded() {
                     entry.state().lost();
@@ -178,13 +182,14 @@ impl Inner {
     ) -> Result<Settled, Failure> {
         let answer = self.batches.settle(&claim.key, txn).await;
         match answer.as_ref().map_err(|failure| failure.what) {
+            Ok(settled) => entry.state().seen = settled.revision,
             Err(What::Silence) => leases.iter().for_each(|lease| entry.state().unsure(lease)),
             Err(What::NoLease) => {
                 for lease in leases {
                     self.leases.verify(&lease.class, lease.id).await?;
                 }
             }
-            _ => {}
+            Err(_) => {}
         }
         answer
     }

@@ -181,7 +181,8 @@ impl Backend for Etcd {
         let mine = self.0.claims.find(claim.token).map(|entry| entry.mine()).unwrap_or_default();
         let own = |after| Target::Key { key: keys::own(claim), after };
         match (reason, mine.revision, mine.blocked) {
-            (WatchFor::Eviction, Some(revision), _) => Ok(self.0.hub.hold(own(revision), &hint)),
+            // Not since it came: the store may have forgotten what happened then.
+            (WatchFor::Eviction, Some(_), _) => Ok(self.0.hub.hold(own(mine.seen), &hint)),
             (WatchFor::Eviction, None, _) => Ok(Watch::none()),
             (WatchFor::Release, Some(_), Some((blocker, after))) => {
                 let target = match blocker {

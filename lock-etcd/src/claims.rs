@@ -39,6 +39,8 @@ pub(crate) struct Mine {
     pub(crate) unsure: Vec<i64>,
     /// On which lease its key hangs.
     pub(crate) lease: Option<Hanging>,
+    /// The store's revision at which it was last seen there.
+    pub(crate) seen: i64,
     /// What it waits for, and the revision at which that was true.
     pub(crate) blocked: Option<(Blocker, i64)>,
 }

@@ -29,7 +29,7 @@ use crate::error::What;
 const SILENT: Duration = Duration::from_millis(400);
 
 /// The largest answer that is read, in bytes: all that a server can send.
-const LARGE: usize = i32::MAX as usize;
+pub(crate) const LARGE: usize = i32::MAX as usize;
 
 /// The servers behind one URL.
 pub(crate) struct Route {

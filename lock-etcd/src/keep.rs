@@ -1,20 +1,27 @@
 //! Keeping what is held and what stands in line.
 
+use std::sync::Arc;
+
+use etcd_client::TxnOpResponse;
 use lock_core::Claim;
 use lock_core::Kept;
 use lock_core::Result;
 
 use crate::backend::Inner;
+use crate::batch::Settled;
+use crate::claims::Entry;
 use crate::claims::Hanging;
 use crate::claims::Mine;
 use crate::error::Failure;
 use crate::error::What;
 use crate::keys;
 use crate::lease::Granted;
+use crate::look::Answer;
 use crate::requests;
 
 /// What is known of one claim of a batch, and the lease that it hangs on and that has just been renewed.
 struct Living {
+    entry: Arc<Entry>,
     mine: Mine,
     granted: Granted,
 }
@@ -36,11 +43,17 @@ impl Inner {
         let found = self.read(with(true).map(|(claim, _)| requests::find(claim)).collect()).await?;
         let mut found = found.iter();
         let kept = |(claim, living): (&Claim, &Option<Living>)| {
-            let Some(Living { mine, granted }) = living else { return Kept::Gone };
+            let Some(Living { entry, mine, granted }) = living else { return Kept::Gone };
             if mine.holds {
-                let kvs = found.next().map(|answer| answer.found.kvs()).unwrap_or_default();
-                let same = kvs.first().map(|kv| kv.create_revision()) == mine.revision;
-                return if same { Kept::Renewed { lease: granted.lease } } else { Kept::Gone };
+                let Some(Answer { found, revision }) = found.next() else { return Kept::Unknown };
+                let own = found.kvs().first().map(|kv| (Some(kv.create_revision()), kv.lease()));
+                let Some((_, lease)) = own.filter(|(created, _)| *created == mine.revision) else {
+                    return Kept::Gone;
+                };
+                entry.state().seen = *revision;
+                // Somebody may have put it there anew: on another lease, or on none.
+                let same = lease == granted.id;
+                return if same { Kept::Renewed { lease: granted.lease } } else { Kept::Unknown };
             }
             let line = &lines[&claim.key];
             match line.place(&keys::own(claim)) {
@@ -63,24 +76,45 @@ impl Inner {
         };
         let Some(granted) = self.leases.keep(&class, id).await? else { return Ok(None) };
         let wanted = self.leases.class(claim.ttl);
-        if !mine.holds || std::sync::Arc::ptr_eq(&wanted, &class) {
-            return Ok(Some(Living { mine, granted }));
+        if !mine.holds || Arc::ptr_eq(&wanted, &class) {
+            return Ok(Some(Living { entry, mine, granted }));
         }
         let granted = self.leases.fresh(&wanted).await?;
-        let moved = self.txn(requests::move_to(claim, granted.id, revision)).await;
-        match moved {
-            Ok(answer) if answer.succeeded() => {
-                let lease = granted.lease;
-                entry.state().lease = Some(Hanging { class: wanted, id: granted.id, lease });
-                Ok(Some(Living { mine, granted }))
+        let moved = self.moved(claim, revision, id, granted.id).await;
+        if moved.as_ref().is_err_and(|failure| failure.what == What::NoLease) {
+            wanted.ended(granted.id);
+        }
+        if !moved? {
+            return Ok(None);
+        }
+        let lease = granted.lease;
+        entry.state().lease = Some(Hanging { class: wanted, id: granted.id, lease });
+        Ok(Some(Living { entry, mine, granted }))
+    }
+
+    /// Moves a key to another lease from wherever it is, as far as is known from `from`; false if it is gone.
+    async fn moved(
+        &self,
+        claim: &Claim,
+        revision: i64,
+        mut from: i64,
+        to: i64,
+    ) -> Result<bool, Failure> {
+        while from != to {
+            let Settled { answer, .. } =
+                self.txn(requests::move_to(claim, from, to, revision)).await?;
+            if answer.succeeded() {
+                return Ok(true);
             }
-            Ok(_) => Ok(None),
-            Err(failure) => {
-                if failure.what == What::NoLease {
-                    wanted.ended(granted.id);
-                }
-                Err(failure)
+            let Some(TxnOpResponse::Get(found)) = answer.op_responses().pop() else {
+                return Err(Failure::nonsense());
+            };
+            match found.kvs().first() {
+                // An earlier move whose answer was lost.
+                Some(kv) if kv.create_revision() == revision => from = kv.lease(),
+                _ => return Ok(false),
             }
         }
+        Ok(true)
     }
 }

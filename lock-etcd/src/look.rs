@@ -15,6 +15,7 @@ use lock_core::Result;
 
 use crate::backend::Inner;
 use crate::batch::Settled;
+use crate::client::LARGE;
 use crate::error::Failure;
 use crate::keys;
 use crate::line::Line;
@@ -72,7 +73,7 @@ impl Inner {
     ) -> Result<GetResponse, Failure> {
         let get = |client: &etcd_client::Client| {
             let (from, page) = (from.clone(), requests::page(to.clone()).with_revision(revision));
-            let mut client = client.kv_client();
+            let mut client = client.kv_client().max_decoding_message_size(LARGE);
             async move { client.get(from, Some(page)).await }
         };
         self.route.ask(get).await

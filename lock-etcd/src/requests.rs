@@ -39,34 +39,39 @@ fn take_if(claim: &Claim, lease: i64, op: CompareOp, revision: i64) -> Txn {
         .or_else([look(&claim.key)])
 }
 
-/// Asks whether it is the turn of a claim that came with `revision`: if nothing came before it, its key
-/// moves to `lease`; else looks at the line.
-pub(crate) fn turn(claim: &Claim, lease: i64, revision: i64) -> Txn {
-    let (from, to) = keys::range(&claim.key);
-    let first = Compare::create_revision(from, CompareOp::Greater, revision - 1).with_range(to);
+/// Asks whether it is the turn of a claim that came with `revision` and hangs on the lease `from`: if nothing
+/// came before it, its key moves to `lease`; else looks at the line.
+pub(crate) fn turn(claim: &Claim, from: i64, lease: i64, revision: i64) -> Txn {
+    let (begins, ends) = keys::range(&claim.key);
+    let first = Compare::create_revision(begins, CompareOp::Greater, revision - 1).with_range(ends);
     Txn::new()
-        .when([first, is_same(&keys::own(claim), revision)])
+        .when([first, is_same(&keys::own(claim), revision), hangs_on(claim, from)])
         .and_then([put(claim, lease)])
         .or_else([look(&claim.key)])
 }
 
 /// Takes a lock below which there is nothing at all; else stands in its line on a lease of its own kind,
-/// unless the claim does so already, and looks at the line.
+/// unless the claim does so already, on whatever lease, and looks at the line.
 pub(crate) fn take_or_join(claim: &Claim, lease: i64, short: i64) -> Txn {
     let (from, to) = keys::range(&claim.key);
     let empty = Compare::create_revision(from, CompareOp::Equal, 0).with_range(to);
-    let is_there = Compare::lease(keys::own(claim), CompareOp::Equal, short);
-    let join = Txn::new().when([not_given_up(claim, short)]).and_then([put(claim, short)]);
-    let join = Txn::new().when([is_there]).or_else([TxnOp::txn(join)]);
+    let join = Txn::new()
+        .when([is_same(&keys::own(claim), 0), not_given_up(claim, short)])
+        .and_then([put(claim, short)]);
     Txn::new()
         .when([empty, not_given_up(claim, lease)])
         .and_then([put(claim, lease)])
         .or_else([TxnOp::txn(join), look(&claim.key)])
 }
 
-/// Moves a key to another lease, if it is still the one that came with `revision`.
-pub(crate) fn move_to(claim: &Claim, lease: i64, revision: i64) -> Txn {
-    Txn::new().when([is_same(&keys::own(claim), revision)]).and_then([put(claim, lease)])
+/// Moves a key from one lease to another, if it is still the one that came with `revision`; else looks at it.
+///
+/// A move that comes late, after others, must not take the key to a lease that nobody renews for it.
+pub(crate) fn move_to(claim: &Claim, from: i64, lease: i64, revision: i64) -> Txn {
+    Txn::new()
+        .when([is_same(&keys::own(claim), revision), hangs_on(claim, from)])
+        .and_then([put(claim, lease)])
+        .or_else([find(claim)])
 }
 
 /// Deletes a key, if it is still the one that came with `revision`.
@@ -113,6 +118,10 @@ fn put(claim: &Claim, lease: i64) -> TxnOp {
 
 fn is_same(key: &[u8], revision: i64) -> Compare {
     Compare::create_revision(key, CompareOp::Equal, revision)
+}
+
+fn hangs_on(claim: &Claim, lease: i64) -> Compare {
+    Compare::lease(keys::own(claim), CompareOp::Equal, lease)
 }
 
 fn not_given_up(claim: &Claim, lease: i64) -> Compare {

@@ -321,3 +321,36 @@ async fn a_client_cut_off_from_its_member_goes_to_another() {
     assert!(held.is_valid(), "renewed by another member");
     held.unlock().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_come_late_take_nothing_from_those_that_came_instead() {
+    let server = Server::start(&[]);
+    let proxy = Proxy::start(format!("127.0.0.1:{}", server.port)).await.unwrap();
+    let (slow, direct) = (proxy.address(), server.port);
+    let locks = open(&format!("etcd://{slow},127.0.0.1:{direct}?reply_timeout=500ms")).await;
+    let patient = options().ttl(seconds(20));
+    // Somebody waits, so that a lease for places in line is at hand.
+    let held = locks.lock("b", &patient).await.unwrap();
+    let waiter = (locks.clone(), patient.clone());
+    let waiting = tokio::spawn(async move { waiter.0.lock("b", &waiter.1).await.unwrap() });
+    while locks.status("b").await.unwrap().waiting == 0 {}
+    proxy.set(Weather::Hangs);
+    let locking = (0..20).map(|n| {
+        let (locks, patient) = (locks.clone(), patient.clone());
+        tokio::spawn(async move { locks.lock(&format!("a{n}"), &patient).await.unwrap() })
+    });
+    let mut guards = Vec::new();
+    for locking in locking.collect::<Vec<_>>() {
+        guards.push(locking.await.unwrap());
+    }
+    let mut looker = client(&server).await;
+    let mut leases = async || {
+        let all = looker.get("a", Some(GetOptions::new().with_prefix())).await.unwrap();
+        all.kvs().iter().map(|kv| kv.lease()).collect::<Vec<_>>()
+    };
+    let before = leases().await;
+    proxy.set(Weather::Fair);
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(leases().await, before, "they hang on what is renewed for them");
+    drop((held, guards, waiting));
+}

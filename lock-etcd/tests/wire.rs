@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::Client;
+use etcd_client::DeleteOptions;
 use etcd_client::GetOptions;
 use etcd_client::PutOptions;
 use etcd_client::TxnOp;
@@ -403,4 +404,41 @@ async fn a_server_with_a_certificate_is_reached_by_its_authority_only() {
     let error = open(&plain).await.unwrap_err();
     assert!(error.to_string().contains("write etcds://"), "{error:?}");
     until("a folder that can go", || std::fs::remove_dir_all(&folder).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_before_the_history_begins_is_watched_all_the_same() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let first = locks.lock("a", &options()).await.unwrap();
+    let waiter = locks.clone();
+    let waiting = tokio::spawn(async move { waiter.lock("a", &options()).await.unwrap() });
+    while locks.status("a").await.unwrap().waiting == 0 {}
+    let (mut looker, mut latest) = (client(&server).await, 0);
+    for _ in 0..5 {
+        latest = looker.put("x", "", None).await.unwrap().header().unwrap().revision();
+    }
+    looker.compact(latest, None).await.unwrap();
+    first.unlock().await.unwrap();
+    let second = waiting.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = server.sum("grpc_server_started_total{");
+    tokio::time::sleep(seconds(1)).await;
+    let requests = server.sum("grpc_server_started_total{") - before;
+    assert!(requests <= 2, "{requests} requests in 1 s to hold a lock for 30 s");
+    let all = DeleteOptions::new().with_prefix();
+    looker.delete("a/", Some(all)).await.unwrap();
+    tokio::time::timeout(seconds(5), second.lost()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_others_are_no_matter_to_a_list() {
+    let server = Server::start(&[]);
+    let locks = open(&server.url()).await.unwrap();
+    let _guard = locks.lock("a", &options()).await.unwrap();
+    let (mut looker, value) = (client(&server).await, "x".repeat(1 << 20));
+    for number in 0..5 {
+        looker.put(format!("data/{number}"), value.clone(), None).await.unwrap();
+    }
+    assert_eq!(locks.list("").await.unwrap().len(), 1);
 }

@@ -152,7 +152,7 @@ impl Backend for Redis {
                 Fate::Gone => Kept::Gone,
             })
         };
-        claims.iter().zip(answers).map(kept).collect()
+        despite_failures(claims.iter().zip(answers).map(kept).collect(), |_| Kept::Unknown)
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
@@ -175,7 +175,13 @@ impl Backend for Redis {
             self.step(&SCRIPTS.peek, &claim.key, arguments)
         };
         let answers = self.0.route.run_all(claims.iter().map(step).collect()).await?;
-        answers.into_iter().map(|answer| reply::peek(answer?)).collect()
+        let peeks = answers.into_iter().map(|answer| reply::peek(answer?)).collect();
+        // Who tries is told what is wrong.
+        let unseen = |error: &Error| match error.is_retryable() {
+            true => Peek::Held { retry_in: None },
+            false => Peek::Free,
+        };
+        despite_failures(peeks, unseen)
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
@@ -204,7 +210,7 @@ impl Backend for Redis {
         let node = node.listener(route.channels());
         let (watch, is_new) = node.hints().add(names.card(), claim.token, hint);
         if is_new && let Err(failure) = node.subscribe(route.channels()).await {
-            drop(route.learn(&failure));
+            drop(route.learn(&failure, &names));
             return Err(failure.into_error(During::Request));
         }
         Ok(watch)
@@ -213,6 +219,10 @@ impl Backend for Redis {
     async fn close(&self) -> Result<()> {
         self.0.route.disconnect();
         Ok(())
+    }
+
+    fn part(&self, key: &LockKey) -> u64 {
+        self.0.route.part(key)
     }
 
     fn remembers_since(&self) -> Option<BootInstant> {
@@ -224,6 +234,15 @@ impl Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Redis").finish_non_exhaustive()
     }
+}
+
+/// Lets no key that is spoilt stand for the others of its batch; an error only if nothing else has come.
+fn despite_failures<T>(answers: Vec<Result<T>>, unknown: fn(&Error) -> T) -> Result<Vec<T>> {
+    if answers.iter().all(Result::is_err) {
+        return answers.into_iter().collect();
+    }
+    let known = |answer: Result<T>| answer.unwrap_or_else(|error| unknown(&error));
+    Ok(answers.into_iter().map(known).collect())
 }
 
 fn profile() -> Profile {

@@ -29,8 +29,8 @@ pub(crate) struct Cluster {
 #[derive(Debug, Default)]
 struct Map {
     ranges: Vec<Range>,
-    /// Something happened that the map does not explain.
-    stale: bool,
+    /// Those of whom something happened that the map does not explain.
+    doubted: Vec<Address>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,20 +48,25 @@ impl Cluster {
 
     /// Returns the server that has `slot`.
     pub(crate) async fn node(&self, slot: u16) -> Result<Node> {
-        self.refresh().await?;
-        let mut map = self.map();
-        let Some(owner) = map.owner(slot) else {
-            // Whoever drew the map may not have known all of it yet.
-            map.stale = true;
-            return Err(Error::new(ErrorKind::Unavailable, "the cluster does not serve the slot"));
-        };
-        drop(map);
-        Ok(self.pool.node(&owner))
+        // Whoever has a slot that nothing has happened to is asked, whatever is wrong with others.
+        self.refresh(|map| map.is_good_for(slot)).await?;
+        let owner = self.map().owner(slot);
+        // Whoever drew the map may not have known all of it yet.
+        let unserved = || Error::new(ErrorKind::Unavailable, "the cluster does not serve the slot");
+        Ok(self.pool.node(&owner.ok_or_else(unserved)?))
+    }
+
+    /// Numbers the shards, as far as they are known: each by its first slot.
+    pub(crate) fn part(&self, slot: u16) -> u64 {
+        let map = self.map();
+        let owner = map.owner(slot);
+        let first = map.ranges.iter().find(|range| Some(&range.owner) == owner.as_ref());
+        first.map_or(u64::MAX, |range| u64::from(range.first))
     }
 
     /// Returns every primary.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>> {
-        self.refresh().await?;
+        self.refresh(Map::is_good).await?;
         let mut owners: Vec<_> =
             self.map().ranges.iter().map(|range| range.owner.clone()).collect();
         owners.sort_by_key(Address::to_string);
@@ -69,44 +74,46 @@ impl Cluster {
         Ok(owners.iter().map(|owner| self.pool.node(owner)).collect())
     }
 
-    /// Takes in a failure, and returns where else to ask, and whether only for this once.
-    pub(crate) fn learn(&self, failure: &Failure) -> Option<(Address, Once)> {
+    /// Takes in a failure about `slot`, and returns where else to ask, and whether only for this once.
+    pub(crate) fn learn(&self, failure: &Failure, slot: u16) -> Option<(Address, Once)> {
         let Failure::Driver(failure) = failure else {
-            self.map().stale = true;
+            self.map().doubt(slot);
             return None;
         };
         let once = match failure.code() {
             Some("ASK") => Once::Yes,
             Some("MOVED") => Once::No,
             Some("CLUSTERDOWN" | "READONLY" | "MASTERDOWN") | None => {
-                self.map().stale = true;
+                self.map().doubt(slot);
                 return None;
             }
             Some(_) => return None,
         };
-        self.map().stale |= once == Once::No;
+        if once == Once::No {
+            self.map().doubt(slot);
+        }
         let (host, port) = failure.redirect_node()?;
         Some((Address { host: host.to_owned(), port }, once))
     }
 
-    /// Asks for the map if there is none or it is doubted.
-    async fn refresh(&self) -> Result<()> {
-        if self.map().is_good() {
+    /// Asks for the map unless it is good enough.
+    async fn refresh(&self, is_good: impl Fn(&Map) -> bool) -> Result<()> {
+        if is_good(&self.map()) {
             return Ok(());
         }
         let _one = self.asking.lock().await;
-        if self.map().is_good() {
+        if is_good(&self.map()) {
             return Ok(());
         }
         let ranges = self.ask().await?;
-        *self.map() = Map { ranges, stale: false };
+        *self.map() = Map { ranges, doubted: Vec::new() };
         Ok(())
     }
 
-    /// Asks one server after another: those that had slots first, then those of the URL.
+    /// Asks one server after another: those that had slots first, then those that are doubted and those of the URL.
     async fn ask(&self) -> Result<Vec<Range>> {
         let mut last = Error::new(ErrorKind::Unavailable, "no server of the cluster is known");
-        let known: Vec<_> = self.map().ranges.iter().map(|range| range.owner.clone()).collect();
+        let known = self.map().owners();
         let mut asked = Vec::new();
         for address in known.into_iter().chain(self.seeds.clone()) {
             if asked.contains(&address) {
@@ -144,7 +151,23 @@ pub(crate) enum Once {
 
 impl Map {
     fn is_good(&self) -> bool {
-        !self.stale && !self.ranges.is_empty()
+        self.doubted.is_empty() && !self.ranges.is_empty()
+    }
+
+    fn is_good_for(&self, slot: u16) -> bool {
+        self.owner(slot).is_some_and(|owner| !self.doubted.contains(&owner))
+    }
+
+    fn doubt(&mut self, slot: u16) {
+        let owner = self.owner(slot).filter(|owner| !self.doubted.contains(owner));
+        self.doubted.extend(owner);
+    }
+
+    /// Those who have slots, the doubted last.
+    fn owners(&self) -> Vec<Address> {
+        let mut owners: Vec<_> = self.ranges.iter().map(|range| range.owner.clone()).collect();
+        owners.sort_by_key(|owner| self.doubted.contains(owner));
+        owners
     }
 
     fn owner(&self, slot: u16) -> Option<Address> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lock_core::BootInstant;
 use lock_core::Error;
 use lock_core::ErrorKind;
+use lock_core::LockKey;
 use lock_core::Mode;
 use lock_core::Owner;
 use lock_core::Result;
@@ -133,6 +134,14 @@ impl Route {
         }
     }
 
+    /// Tells the keys of one shard of a cluster from those of others, as far as is known.
+    pub(crate) fn part(&self, key: &LockKey) -> u64 {
+        match &self.servers {
+            Servers::Cluster(cluster) => cluster.part(keys::slot_of(key.as_str())),
+            Servers::One(..) | Servers::Sentinel(_) => 0,
+        }
+    }
+
     /// Returns every server that locks can live on.
     pub(crate) async fn nodes(&self) -> Result<Vec<Node>> {
         match &self.servers {
@@ -206,7 +215,9 @@ impl Route {
         let answers = match node.calls(Line::Common, pipeline).await {
             Ok(answers) => answers,
             Err(failure) => {
-                self.learn(&failure);
+                if let Some(index) = indices.first() {
+                    self.learn(&failure, &steps[*index].names);
+                }
                 let error = failure.into_error(During::Request);
                 return indices.iter().map(|index| (*index, Err(error.clone()))).collect();
             }
@@ -234,7 +245,7 @@ impl Route {
     async fn follow(&self, step: &Step, mut answer: Result<Answer, Failure>) -> Result<Answer> {
         for _ in 0..REDIRECTIONS {
             let Err(failure) = &answer else { break };
-            let Some((pool, address, once)) = self.learn(failure) else { break };
+            let Some((pool, address, once)) = self.learn(failure, &step.names) else { break };
             let node = pool.node(&address);
             answer = match once {
                 Once::No => self.deliver(&node, step).await,
@@ -245,10 +256,10 @@ impl Route {
         answer.map_err(|failure| failure.into_error(During::Request))
     }
 
-    /// Takes in a failure, and returns where else to ask.
-    pub(crate) fn learn(&self, failure: &Failure) -> Option<(&Pool, Address, Once)> {
+    /// Takes in a failure about `names`, and returns where else to ask.
+    pub(crate) fn learn(&self, failure: &Failure, names: &Names) -> Option<(&Pool, Address, Once)> {
         let Servers::Cluster(cluster) = &self.servers else { return None };
-        let (address, once) = cluster.learn(failure)?;
+        let (address, once) = cluster.learn(failure, keys::slot_of(names.lock()))?;
         Some((&cluster.pool, address, once))
     }
 }

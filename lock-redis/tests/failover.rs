@@ -158,6 +158,25 @@ async fn the_replica_that_takes_over_a_shard_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_hangs_takes_no_lock_of_another_with_it() {
+    let cluster = Cluster::start();
+    let locks = connect(&format!("{}?reply_timeout=1s", cluster.url())).await;
+    let mut held = Vec::new();
+    for n in 0..12 {
+        let options = LockOptions::new().ttl(seconds(2));
+        held.push(locks.lock(&format!("key:{n}"), &options).await.unwrap());
+    }
+    let hangs = |guard: &LockGuard| cluster.servers[0].holds(guard.key());
+    let (hung, well): (Vec<_>, Vec<_>) = held.into_iter().partition(hangs);
+    assert!(!hung.is_empty() && !well.is_empty());
+    cluster.servers[0].freeze();
+    tokio::time::sleep(seconds(5)).await;
+    for guard in &well {
+        assert!(guard.is_valid(), "{}", guard.key());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn replicas_know_the_way_into_a_cluster() {
     let cluster = Cluster::start();
     let replicas = cluster.servers.iter().filter(|server| !server.is_primary());

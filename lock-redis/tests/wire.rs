@@ -217,3 +217,17 @@ async fn a_password_is_asked_for_and_never_shown() {
     locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
     assert!(!format!("{locks:?}").contains("s3cret"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_whose_key_somebody_spoils_takes_no_other_with_it() {
+    let server = Server::start(&[]);
+    let locks = connect(&server.url()).await.unwrap();
+    let options = LockOptions::new().ttl(Duration::from_secs(1));
+    let other = locks.lock("other", &options).await.unwrap();
+    let spoilt = locks.lock("spoilt", &options).await.unwrap();
+    server.command("DEL spoilt");
+    server.command("LPUSH spoilt x");
+    tokio::time::timeout(Duration::from_secs(5), spoilt.lost()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    other.unlock().await.unwrap();
+}

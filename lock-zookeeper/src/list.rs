@@ -53,6 +53,7 @@ async fn keys(session: &Session, prefix: &str, after: &str) -> Result<Vec<(Strin
         let listed = children_of(session, &paths).await?;
         let mut below = Vec::new();
         for (node, children) in level.into_iter().zip(listed) {
+            let children = children?;
             let nested = children.iter().filter(|name| Contender::parse(name).is_none());
             below.extend(
                 nested

@@ -91,7 +91,8 @@ impl Client {
         let session = self.session().await?;
         let lines = lines(&session, claims.iter().map(|claim| names::path_of(&claim.key))).await?;
         let peek = |claim: &Claim| {
-            let line = &lines[&names::path_of(&claim.key)];
+            // Who cannot look tries, and is told why.
+            let Some(line) = lines.get(&names::path_of(&claim.key)) else { return Peek::Free };
             let placed = self.place(&session, claim).ok().flatten();
             let place = placed.and_then(|placed| line.place_of(&placed.name));
             let blocked = !line.blockers(place.unwrap_or(line.len()), claim.mode).is_empty();
@@ -123,8 +124,7 @@ impl Client {
         let suspects = suspects(waiting().map(|(_, place)| place));
         // Sent before the reads, which then show no older state.
         let confirmed = session.confirm_beside(&suspects);
-        let (missing, there, lines) =
-            tokio::join!(biased; confirmed, data_of(&session, &held), lines(&session, waited_for));
+        let (missing, there, lines) = tokio::join!(biased; confirmed, read(&session, &held, Ask::Data), lines(&session, waited_for));
         let (missing, mut there, lines) = (missing?, there?.into_iter(), lines?);
         let ghost = missing.map(|at| suspects[at]).filter(|path| shows(&lines, path));
         if let Some(path) = ghost {
@@ -134,16 +134,21 @@ impl Client {
         let kept = |(claim, place): (&Claim, &Result<Option<Placed>, Busy>)| match place {
             Err(Busy) => Kept::Unknown,
             Ok(None) => Kept::Gone,
-            Ok(Some(place)) if place.holds => match there.next().flatten() {
-                Some(_) => Kept::Renewed { lease },
-                None => Kept::Gone,
+            Ok(Some(place)) if place.holds => match there.next() {
+                Some(MultiReadResult::Data { .. }) => Kept::Renewed { lease },
+                Some(MultiReadResult::Error { err: ZkError::NoNode }) => Kept::Gone,
+                // One that may not be read costs no other its renewal.
+                _ => Kept::Unknown,
             },
             Ok(Some(place)) if place.blockers.iter().any(|it| Some(it.as_str()) == ghost) => {
                 Kept::Queued { ahead: 0 }
             }
-            Ok(Some(place)) => match before(&lines[&names::path_of(&claim.key)], claim, place) {
-                Some(ahead) => Kept::Queued { ahead },
-                None => Kept::Gone,
+            Ok(Some(place)) => match lines.get(&names::path_of(&claim.key)) {
+                Some(line) => match before(line, claim, place) {
+                    Some(ahead) => Kept::Queued { ahead },
+                    None => Kept::Gone,
+                },
+                None => Kept::Unknown,
             },
         };
         Ok(claims.iter().zip(&places).map(kept).collect())
@@ -219,19 +224,19 @@ pub(crate) async fn data_of(
 }
 
 /// Lists nodes: the children of each; none where there is no node.
-pub(crate) async fn children_of(session: &Session, paths: &[String]) -> Result<Vec<Vec<String>>> {
-    let mut found = Vec::with_capacity(paths.len());
-    for answer in read(session, paths, Ask::Children).await? {
-        found.push(match answer {
-            MultiReadResult::Children { children } => children,
-            MultiReadResult::Error { err: ZkError::NoNode } => Vec::new(),
-            MultiReadResult::Error { err } => return Err(classify(err)),
-            _ => Vec::new(),
-        });
-    }
-    Ok(found)
+pub(crate) async fn children_of(
+    session: &Session,
+    paths: &[String],
+) -> Result<Vec<Result<Vec<String>>>> {
+    let children = |answer| match answer {
+        MultiReadResult::Children { children } => Ok(children),
+        MultiReadResult::Error { err } if err != ZkError::NoNode => Err(classify(err)),
+        _ => Ok(Vec::new()),
+    };
+    Ok(read(session, paths, Ask::Children).await?.into_iter().map(children).collect())
 }
 
+/// Looks at the lines of those keys that may be looked at.
 async fn lines(
     session: &Session,
     paths: impl Iterator<Item = String>,
@@ -240,11 +245,11 @@ async fn lines(
     paths.sort_unstable();
     paths.dedup();
     let listed = children_of(session, &paths).await?;
-    let line = |(path, children): (String, _)| {
-        let line = session.line(&path, children);
-        (path, line)
+    let line = |(path, children): (String, Result<_>)| {
+        let line = session.line(&path, children.ok()?);
+        Some((path, line))
     };
-    Ok(paths.into_iter().zip(listed).map(line).collect())
+    Ok(paths.into_iter().zip(listed).filter_map(line).collect())
 }
 
 #[derive(Clone, Copy)]

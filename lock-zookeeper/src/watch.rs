@@ -39,7 +39,7 @@ impl Client {
         if watchers.is_empty() {
             return Ok(gone_already(&hint));
         }
-        let told = tokio::spawn(tell(watchers, hint));
+        let told = self.runtime().spawn(tell(watchers, hint));
         Ok(Watch::new(Following { told: told.abort_handle(), _room: room }))
     }
 

@@ -22,11 +22,14 @@ use lock_core::Mode;
 use lock_zookeeper::DRIVER;
 use lock_zookeeper::write_fenced;
 use tokio::time::timeout;
+use zookeeper_client::Acl;
 use zookeeper_client::Acls;
+use zookeeper_client::AuthId;
 use zookeeper_client::Client;
 use zookeeper_client::CreateMode;
 use zookeeper_client::Error as ZkError;
 use zookeeper_client::LockPrefix;
+use zookeeper_client::Permission;
 
 use crate::servers::SHORT;
 use crate::servers::Server;
@@ -396,4 +399,19 @@ async fn a_user_of_sasl_has_nodes_of_its_own_and_others_are_refused() {
         assert!(!format!("{error} {error:?}").contains("wr0ng"), "{error:?}");
     }
     held.unlock().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_contender_that_may_not_be_read_costs_no_other_its_lock() {
+    let server = Server::start();
+    let locks = connect(&server.url()).await.unwrap();
+    let hidden = locks.lock("hidden", &LockOptions::new()).await.unwrap();
+    let other = locks.lock("other", &LockOptions::new()).await.unwrap();
+    let stranger = Client::connect(&server.address()).await.unwrap();
+    let name = stranger.list_children("/hidden").await.unwrap().remove(0);
+    let nobody = [Acl::new(Permission::ADMIN, AuthId::anyone())];
+    stranger.set_acl(&format!("/hidden/{name}"), &nobody, None).await.unwrap();
+    timeout(ms(20_000), hidden.lost()).await.unwrap();
+    tokio::time::sleep(ms(1000)).await;
+    other.unlock().await.unwrap();
 }

@@ -16,6 +16,7 @@ use super::place::Place;
 use crate::BootInstant;
 use crate::Claim;
 use crate::Kept;
+use crate::LockKey;
 use crate::sync::Notify;
 
 /// Who is looked after.
@@ -59,6 +60,13 @@ impl Kin {
         }
     }
 
+    fn key(&self) -> &LockKey {
+        match self {
+            Self::Hold(held) => &held.claim().key,
+            Self::Place(place) => &place.claim().key,
+        }
+    }
+
     fn claim(&self) -> Claim {
         match self {
             Self::Hold(held) => held.keep_claim(),
@@ -73,10 +81,13 @@ impl Kin {
         }
     }
 
-    /// The magnitude of the time that a renewal may take, in powers of four. Those of different
-    /// magnitude do not share a request: a slow store would never get to answer for the longer.
-    pub(super) fn pace(&self) -> u32 {
-        self.limit().as_millis().max(1).ilog2() / 2
+    /// The magnitude of the time that a renewal may take, in steps of an eighth of a power of two. Those of
+    /// different magnitude do not share a request, which is given up when the shortest time is over: a store
+    /// that is too slow for the shorter would never get to answer for the longer.
+    pub(super) fn pace(&self) -> u64 {
+        let micros = u64::try_from(self.limit().as_micros()).unwrap_or(u64::MAX).max(8);
+        let power = micros.ilog2();
+        u64::from(power) * 8 + (micros >> (power - 3)) % 8
     }
 
     pub(super) fn urgency(&self) -> BootInstant {
@@ -100,8 +111,10 @@ pub(super) async fn run(shared: Weak<Shared>, alarm: Arc<Notify>) {
     while let Some(strong) = shared.upgrade() {
         let clock = strong.clock().clone();
         let until = match strong.register.take_due(strong.now()) {
-            Ok(ready) => {
-                for peers in ready.chunk_by(|a, b| a.pace() == b.pace()) {
+            Ok(mut ready) => {
+                let part = |kin: &Kin| strong.backend.part(kin.key());
+                ready.sort_by_cached_key(part);
+                for peers in ready.chunk_by(|a, b| (part(a), a.pace()) == (part(b), b.pace())) {
                     for batch in peers.chunks(strong.profile.batch) {
                         batches.push(keep(strong.clone(), batch.to_vec()));
                     }

@@ -4,12 +4,17 @@
 //! that waiters of the same provider share one request.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::Weak;
 use std::task::Wake;
 use std::task::Waker;
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
 use super::Shared;
 use crate::BootInstant;
@@ -162,11 +167,16 @@ impl Waiters {
         self.arrived.notify_one();
     }
 
-    /// The waiters that are due for a look at `now`, or when the next one is.
-    fn due(&self, now: BootInstant) -> Result<Vec<Arc<Waiter>>, BootInstant> {
+    /// The waiters that are due for a look at `now`, or when the next one is; but for those whose key is `busy`.
+    fn due(
+        &self,
+        now: BootInstant,
+        busy: impl Fn(&LockKey) -> bool,
+    ) -> Result<Vec<Arc<Waiter>>, BootInstant> {
         let mut next = BootInstant::FAR;
         let mut due = Vec::new();
-        for waiter in self.lock().values().flatten() {
+        let by_key = self.lock();
+        for waiter in by_key.iter().filter(|(key, _)| !busy(key)).flat_map(|(_, waiters)| waiters) {
             let at = waiter.looks().next;
             if at <= now {
                 due.push(waiter.clone());
@@ -234,24 +244,36 @@ impl Drop for Waiting {
     }
 }
 
-/// Looks for all waiters until the engine is gone.
+/// Looks for all waiters until the engine is gone, at one part of the store beside the other.
 async fn poll(shared: Weak<Shared>) {
+    let (mut looks, mut busy) = (FuturesUnordered::new(), HashSet::new());
     while let Some(strong) = shared.upgrade() {
         let (clock, arrived) = (strong.clock().clone(), strong.waiters.arrived.clone());
-        match strong.waiters.due(strong.now()) {
-            Ok(due) => look(&strong, due).await,
-            Err(next) => {
-                drop(strong);
-                tokio::select! {
-                    () = clock.sleep_until(next) => {}
-                    () = arrived.notified() => {}
+        let part = |key: &LockKey| strong.backend.part(key);
+        let next = match strong.waiters.due(strong.now(), |key| busy.contains(&part(key))) {
+            Ok(mut due) => {
+                due.sort_by_cached_key(|waiter| part(&waiter.claim.key));
+                for peers in due.chunk_by(|a, b| part(&a.claim.key) == part(&b.claim.key)) {
+                    let part = part(&peers[0].claim.key);
+                    busy.insert(part);
+                    looks.push(look(strong.clone(), peers.to_vec()).map(move |()| part));
                 }
+                continue;
+            }
+            Err(next) => next,
+        };
+        drop(strong);
+        tokio::select! {
+            () = clock.sleep_until(next) => {}
+            () = arrived.notified() => {}
+            Some(part) = looks.next() => {
+                busy.remove(&part);
             }
         }
     }
 }
 
-async fn look(shared: &Arc<Shared>, due: Vec<Arc<Waiter>>) {
+async fn look(shared: Arc<Shared>, due: Vec<Arc<Waiter>>) {
     for batch in due.chunks(shared.profile.batch) {
         let claims: Vec<Claim> = batch.iter().map(|waiter| waiter.claim.clone()).collect();
         let peeks = shared.limited("peek", shared.backend.peek(&claims)).await;
