@@ -23,8 +23,8 @@ pub(super) async fn acquire(
     args: &Acquire,
     caller: &mut Caller,
 ) -> Result<Outcome, Outcome> {
-    args.claim.key.get()?;
-    let context = Context::open(global).await?;
+    let key = args.claim.key.get()?;
+    let context = Context::open_unless_ended(global, key, caller).await?;
     let outcome = detached(&context, args, caller).await;
     context.close().await;
     outcome
