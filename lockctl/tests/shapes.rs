@@ -81,6 +81,25 @@ fn acquire_and_renew_print_a_handle_alone_or_in_an_object() {
 }
 
 #[test]
+fn a_lock_whose_handle_nobody_gets_is_not_kept() {
+    let place = Place::new();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    let unread = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer.into()
+    };
+    for stdout in [full(), unread()] {
+        let mut command = place.lockctl(&["acquire", "a", "--hold-for", "1h"]);
+        command.stdout::<Stdio>(stdout);
+        let ended = finish(command.spawn().unwrap());
+        assert_eq!(ended.code, 70, "{}", ended.stderr);
+        assert!(ended.stderr.contains("; the lock was released"), "{}", ended.stderr);
+        assert!(!place.is_locked("a"));
+    }
+}
+
+#[test]
 fn a_handle_ends_by_itself() {
     let place = Place::new();
     let handle = place.run(&["acquire", "a", "--hold-for", "3s"]).stdout;
