@@ -131,6 +131,27 @@ fn people_get_aligned_columns_without_colour() {
     assert!(!list.contains('\x1b'));
 }
 
+/// A file may say more of where the locks are than a URL has.
+#[test]
+fn the_command_s_url_leads_to_its_lock() {
+    let place = Place::new();
+    let file = place.path("lock.yaml");
+    let path = place.path("locks.db");
+    let text = format!(
+        "{{provider: sqlite, key_prefix: 'f:', sqlite: {{path: {}, table_name: t}}}}",
+        path.display()
+    );
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let script = "\"$0\" status k --json; exec \"$0\" --config \"$1\" run k -- true";
+    let ours = env!("CARGO_BIN_EXE_lockctl");
+    let mut command = place.lockctl(&["--config", file, "run", "k", "--"]);
+    command.env_remove("LOCK_URL").args(["sh", "-c", script, ours, file]);
+    let ended = finish(command.spawn().unwrap());
+    assert!(parse(&ended.stdout)["locked"].as_bool().unwrap(), "{}", ended.stdout);
+    assert_eq!(ended.code, 75, "{}", ended.stderr);
+}
+
 #[test]
 fn the_command_gets_its_streams_its_arguments_and_its_environment() {
     let place = Place::new();
