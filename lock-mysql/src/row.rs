@@ -58,6 +58,12 @@ impl Row {
         self.place == 0 && self.token.is_none() && self.left().is_some()
     }
 
+    /// Whether the row takes the key for somebody who is none of ours: where several hold, it says their
+    /// mode.
+    fn is_foreign(&self) -> bool {
+        self.has_several() && self.mode.is_none()
+    }
+
     /// Returns the claim that the row stands for, or `None` if there is none or it is dead.
     fn stake(&self) -> Result<Option<Stake>> {
         let (Some(_), Some(left)) = (&self.token, self.left()) else { return Ok(None) };
@@ -124,6 +130,9 @@ impl Seen {
         let mut seen = Self { scene: Scene::default(), has_dead: false, has_void: false };
         for row in rows {
             row.checked_fence()?.into_iter().for_each(|fence| seen.scene.saw(fence));
+            if row.is_foreign() {
+                return Err(row.corrupt("mode", &row.mode));
+            }
             if row.place > 0 && row.fence.is_some() && !several {
                 seen.has_void = true;
                 continue;
@@ -140,7 +149,7 @@ impl Seen {
     pub(crate) fn count_holders(rows: &[Row]) -> u64 {
         let several = rows.iter().any(Row::has_several);
         let holds = |row: &&Row| {
-            let exclusive = row.place == 0 && row.token.is_some();
+            let exclusive = row.place == 0 && (row.token.is_some() || row.is_foreign());
             let one_of_several = row.place > 0 && row.fence.is_some() && several;
             row.left().is_some() && (exclusive || one_of_several)
         };
@@ -220,6 +229,16 @@ mod tests {
         }
         assert_eq!(Seen::count_holders(&[crowded(), reader(), waiter()]), 1);
         assert_eq!(Seen::count_holders(&[row(), reader()]), 1);
+    }
+
+    /// `expires_at` alone decides whether a key is taken, also by a client that knows nothing of our columns.
+    #[test]
+    fn a_key_that_a_stranger_took_is_not_free() {
+        let foreign = Row { token: None, mode: None, owner: None, acquired: None, ..row() };
+        let error = Seen::of(std::slice::from_ref(&foreign)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(Seen::count_holders(std::slice::from_ref(&foreign)), 1);
+        assert_eq!(holders(&[Row { remains: Some(0), ..foreign }]), 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use lock_core::Result;
 
 use crate::Config;
 use crate::Io;
+use crate::plan;
 use crate::plan::Plan;
 
 /// Connects to the store at `url`.
@@ -59,6 +60,16 @@ impl Config {
         Ok(Arc::new(Plan::new(self)?.connect().await?))
     }
 
+    /// Returns where the locks are, in one URL that other processes may see: it has the prefix and what
+    /// the backend's section says, and no password.
+    ///
+    /// # Errors
+    ///
+    /// `Config`, as for [`connect`](crate::connect).
+    pub fn place(&self) -> Result<ConnectUrl> {
+        plan::place(self)
+    }
+
     /// Writes the statements that create what the configured store has to have before it can keep
     /// locks, for those who create it by other means than connecting; `None` if it needs nothing.
     ///
@@ -81,7 +92,8 @@ impl Plan {
             engine = open(self.driver, self.url, self.io, options) => engine,
             () = Clock::system().sleep(timeout) => Err(late(timeout)),
         };
-        opened.map_err(|error| at(&hosts, error).in_context("connect", self.driver.name, None))
+        opened
+            .map_err(|error| asked(at(&hosts, error)).in_context("connect", self.driver.name, None))
     }
 
     pub(crate) fn engine_options(&self) -> EngineOptions {
@@ -115,6 +127,14 @@ async fn open(
     }
 }
 
+/// What cannot be of what was asked for here stands in a URL or a configuration.
+fn asked(error: Error) -> Error {
+    if error.kind() != ErrorKind::InvalidInput {
+        return error;
+    }
+    Error::new(ErrorKind::Config, error.message())
+}
+
 /// Says which servers did not do their part, where the driver has not named one.
 fn at(hosts: &[String], error: Error) -> Error {
     let is_named = hosts.is_empty() || hosts.iter().any(|host| error.message().contains(host));
@@ -138,6 +158,30 @@ mod tests {
     use lock_core::Connecting;
 
     use super::*;
+
+    #[test]
+    #[cfg(all(feature = "sqlite", feature = "redis"))]
+    fn a_place_leads_others_to_the_same_locks_beside_the_same_file() {
+        let file = "{provider: sqlite, key_prefix: 'f:', sqlite: {path: /d/l.db, table_name: t}}";
+        let file = Config::parse(file, "yaml").unwrap();
+        let place = file.place().unwrap().to_string();
+        assert_eq!(place, "sqlite:///d/l.db?table=t&prefix=f:");
+        let again = Config::of_url(&place).unwrap().over(file);
+        assert_eq!(again.place().unwrap().to_string(), place);
+        Plan::new(&again).unwrap();
+        let secret =
+            "{url: 'redis+sentinel://ann:hunter2@h/s', redis: {sentinel_password: hunter2}}";
+        let place = Config::parse(secret, "yaml").unwrap().place().unwrap();
+        assert_eq!(place.to_string(), "redis+sentinel://ann@h/s");
+    }
+
+    #[tokio::test]
+    #[cfg(feature = "memory")]
+    async fn a_ttl_that_the_store_cannot_keep_is_a_matter_of_configuration() {
+        let error = connect("memory:?ttl=9000h").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with("connect on memory: "), "{error}");
+    }
 
     fn plan(connect: fn(ConnectUrl) -> Connecting, io: Option<Io>) -> Plan {
         let driver =

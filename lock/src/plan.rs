@@ -56,6 +56,15 @@ impl Plan {
     }
 }
 
+/// Where the locks are, with the prefix and what the backend's section says, without passwords.
+pub(crate) fn place(config: &Config) -> Result<ConnectUrl> {
+    let mut url = url(config, driver(config)?)?;
+    if let (None, Some(prefix)) = (url.text("prefix"), &config.key_prefix) {
+        url.add("prefix", prefix)?;
+    }
+    Ok(url.without_password())
+}
+
 fn driver(config: &Config) -> Result<&'static Driver> {
     match (&config.url, &config.provider) {
         (Some(url), None) => backends::of_url(url, DRIVERS),
@@ -83,10 +92,10 @@ fn url(config: &Config, driver: &Driver) -> Result<ConnectUrl> {
         config.sections.get(driver.name).map(|section| section.values.clone()).unwrap_or_default();
     let name = driver.name;
     let mut url = match (&config.url, values.remove("path"), name) {
-        (Some(_), Some(_), _) => {
+        (Some(url), Some(path), _) if ConnectUrl::of_path(name, &path)?.path() != url.path() => {
             return Err(refused(format!("{name}.path and url both say where: remove one")));
         }
-        (Some(url), None, _) => url.clone(),
+        (Some(url), _, _) => url.clone(),
         (None, Some(path), _) => ConnectUrl::of_path(name, &path)?,
         (None, None, "memory") => ConnectUrl::of_path(name, "")?,
         (None, None, "sqlite") => {
@@ -100,12 +109,15 @@ fn url(config: &Config, driver: &Driver) -> Result<ConnectUrl> {
     };
     for (key, value) in values {
         let param = param(driver, &key);
-        if url.text(param).is_some() {
-            return Err(refused(format!(
-                "{name}.{key} and the url's query key {param:?} are both set: remove one"
-            )));
+        match url.text(param) {
+            None => url.add(param, &value)?,
+            Some(said) if said == value => {}
+            Some(_) => {
+                return Err(refused(format!(
+                    "{name}.{key} and the url's query key {param:?} are both set: remove one"
+                )));
+            }
         }
-        url.add(param, &value)?;
     }
     Ok(url)
 }
@@ -149,9 +161,14 @@ fn section_names(driver: &Driver) -> Vec<&'static str> {
     path.into_iter().chain(long).chain(keys).collect()
 }
 
-/// Takes the one of two values that is set.
-fn one<T>(key: &str, in_url: Option<T>, field: &str, in_config: Option<T>) -> Result<Option<T>> {
-    if in_url.is_some() && in_config.is_some() {
+/// Takes the one of two values that is set; two that are the same are one.
+fn one<T: PartialEq>(
+    key: &str,
+    in_url: Option<T>,
+    field: &str,
+    in_config: Option<T>,
+) -> Result<Option<T>> {
+    if in_url.is_some() && in_config.is_some() && in_url != in_config {
         return Err(refused(format!(
             "{field} and the url's query key {key:?} are both set: remove one"
         )));

@@ -17,13 +17,18 @@ pub(crate) fn say(message: &str) {
 
 /// Prints to stdout. Who reads only the first lines (`| head -1`) is no error.
 pub(crate) fn print(text: &str) -> Result<(), Outcome> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match deliver(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Outcome::bug(format!("cannot write to stdout: {error}")))
         }
         _ => Ok(()),
     }
+}
+
+/// Prints to stdout what has to be read by somebody.
+pub(crate) fn deliver(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
 }
 
 /// Prints one JSON object on a line of its own.

@@ -37,15 +37,9 @@ pub(crate) fn config(global: &Global) -> Result<Config, Outcome> {
     Ok(config)
 }
 
-/// Returns the URL that a command gets to see, which has no password.
+/// Returns the URL that a command gets to see: it leads to the same locks, and has no password.
 pub(crate) fn open_url(config: &Config) -> Option<ConnectUrl> {
-    if let Some(url) = &config.url {
-        return Some(url.without_password());
-    }
-    let provider = config.provider.as_deref()?;
-    let values = config.sections.get(provider).map(|section| &section.values);
-    let path = values.and_then(|values| values.get("path")).map_or("", String::as_str);
-    ConnectUrl::of_path(provider, path).ok()
+    config.place().ok()
 }
 
 /// Returns `user@host:pid`.

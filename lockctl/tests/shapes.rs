@@ -81,6 +81,25 @@ fn acquire_and_renew_print_a_handle_alone_or_in_an_object() {
 }
 
 #[test]
+fn a_lock_whose_handle_nobody_gets_is_not_kept() {
+    let place = Place::new();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    let unread = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer.into()
+    };
+    for stdout in [full(), unread()] {
+        let mut command = place.lockctl(&["acquire", "a", "--hold-for", "1h"]);
+        command.stdout::<Stdio>(stdout);
+        let ended = finish(command.spawn().unwrap());
+        assert_eq!(ended.code, 70, "{}", ended.stderr);
+        assert!(ended.stderr.contains("; the lock was released"), "{}", ended.stderr);
+        assert!(!place.is_locked("a"));
+    }
+}
+
+#[test]
 fn a_handle_ends_by_itself() {
     let place = Place::new();
     let handle = place.run(&["acquire", "a", "--hold-for", "3s"]).stdout;
@@ -110,6 +129,27 @@ fn people_get_aligned_columns_without_colour() {
     assert!(lines[0].starts_with("KEY         OWNER  MODE       FENCE"), "{list}");
     assert!(lines[1].starts_with("a-long-key  an\u{e9}    exclusive  "), "{list}");
     assert!(!list.contains('\x1b'));
+}
+
+/// A file may say more of where the locks are than a URL has.
+#[test]
+fn the_command_s_url_leads_to_its_lock() {
+    let place = Place::new();
+    let file = place.path("lock.yaml");
+    let path = place.path("locks.db");
+    let text = format!(
+        "{{provider: sqlite, key_prefix: 'f:', sqlite: {{path: {}, table_name: t}}}}",
+        path.display()
+    );
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let script = "\"$0\" status k --json; exec \"$0\" --config \"$1\" run k -- true";
+    let ours = env!("CARGO_BIN_EXE_lockctl");
+    let mut command = place.lockctl(&["--config", file, "run", "k", "--"]);
+    command.env_remove("LOCK_URL").args(["sh", "-c", script, ours, file]);
+    let ended = finish(command.spawn().unwrap());
+    assert!(parse(&ended.stdout)["locked"].as_bool().unwrap(), "{}", ended.stdout);
+    assert_eq!(ended.code, 75, "{}", ended.stderr);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
@@ -130,4 +131,21 @@ fn a_stopped_job_keeps_its_lock_and_goes_on() {
     // With a terminal the process in front has stopped too, and passes on that it goes on.
     kill(id(&lockctl), Signal::CONT);
     assert_eq!(finish(lockctl).code, 0);
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_store_that_does_not_answer() {
+    // It takes connections and says nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}?connect_timeout=1h&timeout=1h", mute.local_addr().unwrap());
+    let place = Place::over(&url);
+    for arguments in [&["run", "k", "--", "true"][..], &["acquire", "k", "--hold-for", "1s"]] {
+        let lockctl = place.start(arguments);
+        let connection = mute.accept().unwrap();
+        kill(id(&lockctl), Signal::TERM);
+        let ended = finish(lockctl);
+        assert_eq!(ended.code, 143, "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("gave up waiting for \"k\""), "{}", ended.stderr);
+        drop(connection);
+    }
 }

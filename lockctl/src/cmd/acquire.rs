@@ -23,8 +23,8 @@ pub(super) async fn acquire(
     args: &Acquire,
     caller: &mut Caller,
 ) -> Result<Outcome, Outcome> {
-    args.claim.key.get()?;
-    let context = Context::open(global).await?;
+    let key = args.claim.key.get()?;
+    let context = Context::open_unless_ended(global, key, caller).await?;
     let outcome = detached(&context, args, caller).await;
     context.close().await;
     outcome
@@ -40,7 +40,7 @@ async fn detached(
     let options = options(context, &args.claim, caller, hold_for)?.without_renewal();
     let guard = take(context, &args.claim, options, caller).await?;
     let fence = Some(guard.fence().get());
-    print(context, guard)?;
+    hand_over(context, guard).await?;
     Ok(Outcome { fence, ..Outcome::quiet("acquired", Code::OK) })
 }
 
@@ -62,10 +62,16 @@ fn check_backend(context: &Context) -> Result<(), Outcome> {
     Ok(())
 }
 
-fn print(context: &Context, guard: LockGuard) -> Result<(), Outcome> {
+/// Prints the handle; a lock whose handle nobody gets would be held in vain, and is released.
+async fn hand_over(context: &Context, guard: LockGuard) -> Result<(), Outcome> {
     let valid_for = guard.valid_for();
     let handle = guard.into_handle()?;
-    print_handle(context, &handle, valid_for)
+    let Err(error) = output::deliver(&shown(context, &handle, valid_for)?) else { return Ok(()) };
+    let fate = match context.provider.release(&handle).await {
+        Ok(()) => "the lock was released".to_owned(),
+        Err(error) => format!("the lock ends by its TTL: {error}"),
+    };
+    Err(Outcome::bug(format!("cannot write the handle to stdout: {error}; {fate}")))
 }
 
 #[derive(Serialize)]
@@ -76,16 +82,16 @@ struct Acquired<'a> {
     valid_for_ms: u64,
 }
 
-/// Prints a handle and for how long it is good.
-pub(super) fn print_handle(
+/// Writes a handle, and for how long it is good in JSON, as a line.
+pub(super) fn shown(
     context: &Context,
     handle: &Handle,
     valid_for: Duration,
-) -> Result<(), Outcome> {
+) -> Result<String, Outcome> {
     if !context.global.json {
-        return output::print(&format!("{handle}\n"));
+        return Ok(format!("{handle}\n"));
     }
-    output::print_json(&Acquired {
+    output::json_line(&Acquired {
         handle: handle.to_string(),
         key: &handle.key,
         fence: handle.fence.get(),

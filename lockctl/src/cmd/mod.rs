@@ -32,6 +32,7 @@ use crate::args::Cli;
 use crate::args::Command;
 use crate::args::Global;
 use crate::caller::Caller;
+use crate::caller::end_of_wait;
 use crate::exit::Code;
 use crate::exit::Outcome;
 use crate::output;
@@ -53,6 +54,19 @@ impl Context {
     async fn open(global: Global) -> Result<Self, Outcome> {
         let config = place::config(&global)?;
         Ok(Self::connect(&global, &config).await?)
+    }
+
+    /// Opens it; a fatal signal ends that too, however long the store takes to answer.
+    async fn open_unless_ended(
+        global: Global,
+        key: &str,
+        caller: &mut Caller,
+    ) -> Result<Self, Outcome> {
+        tokio::select! {
+            biased;
+            outcome = end_of_wait(caller, key) => Err(outcome),
+            context = Self::open(global) => context,
+        }
     }
 
     async fn connect(global: &Global, config: &Config) -> Result<Self, lock::Error> {

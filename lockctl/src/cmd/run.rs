@@ -15,8 +15,8 @@ pub(super) async fn run(
     args: &Run,
     caller: &mut Caller,
 ) -> Result<Outcome, Outcome> {
-    args.claim.key.get()?;
-    let context = Context::open(global).await?;
+    let key = args.claim.key.get()?;
+    let context = Context::open_unless_ended(global, key, caller).await?;
     let outcome = locked(&context, args, caller).await;
     context.close().await;
     outcome
