@@ -255,6 +255,8 @@ pub enum Peek {
     Held {
         /// When the earliest holder's lease ends unless renewed.
         retry_in: Option<Duration>,
+        /// The highest fence granted so far, where the look shows it: when it rises, others get the key.
+        fence: Option<Fence>,
     },
     /// It would not, and never might: others stand in line, or hold in another mode and let more of
     /// their kind in. Said to a claim without a place by a store that has a line: it should take one.

@@ -152,7 +152,8 @@ pub enum Wakeup {
 }
 
 /// How often waiters are looked after when no hint comes: every `first` during a wait's first
-/// `eager`, then doubling up to `max`.
+/// `eager`, then doubling up to `max`. Where looking is the only way to learn of a release, a waiter that
+/// sees that somebody else got the key begins anew: it has to be as quick as those who have just come.
 ///
 /// One batched look serves all waiters of a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +161,7 @@ pub enum Wakeup {
 pub struct PollPlan {
     /// The interval at the start of a wait.
     pub first: Duration,
-    /// How long the interval stays so.
+    /// How long the interval stays so, from the beginning or from the last time that others got the key.
     pub eager: Duration,
     /// The longest interval.
     pub max: Duration,

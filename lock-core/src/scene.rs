@@ -60,6 +60,8 @@ pub struct Scene {
     holders: Vec<Hold>,
     /// In the order of their places.
     line: Vec<Spot>,
+    /// How many more stand behind the first in line and before all others of it.
+    unseen: u64,
     /// The highest fence there is a trace of.
     last: u64,
 }
@@ -123,6 +125,12 @@ impl Scene {
         self.last = self.last.max(fence.get());
     }
 
+    /// Notes that `count` more stand in line behind its first and before the rest: enough for an exclusive
+    /// claim, which all of them hinder alike.
+    pub fn leaves_out(&mut self, count: u64) {
+        self.unseen = count;
+    }
+
     /// Decides what comes of an attempt.
     ///
     /// # Errors
@@ -135,14 +143,14 @@ impl Scene {
         }
         let place = self.place(claim.token);
         let before = place.unwrap_or(self.line.len());
-        if self.crowd_before(before).admits(claim.mode) {
+        if self.admits(claim.mode, before) {
             return Ok(Verdict::Serve { from_line: place.is_some() });
         }
         let queued = place.is_some() || claim.queue;
         let answer = Attempt::Held {
             holders: self.holders.iter().map(|held| held.shown.clone()).collect(),
             retry_in: self.earliest(before),
-            ahead: (queued || before > 0).then(|| count(self.holders.len() + before)),
+            ahead: (queued || before > 0).then(|| self.count_before(before)),
         };
         let fresh = place.is_some_and(|at| is_fresh(self.line[at].left, claim.place_ttl()));
         Ok(Verdict::Refuse { answer, stands: queued && !fresh })
@@ -155,19 +163,16 @@ impl Scene {
         let retry_in = self.earliest(before);
         let meets = self.holders.iter().any(|held| held.mode != claim.mode);
         match place {
-            _ if self.crowd_before(before).admits(claim.mode) => Peek::Free,
+            _ if self.admits(claim.mode, before) => Peek::Free,
             None if before > 0 || meets => Peek::Crowded { retry_in },
-            _ => Peek::Held { retry_in },
+            _ => Peek::Held { retry_in, fence: Fence::new(self.last).ok() },
         }
     }
 
     /// Returns how many hold or stand before a claim in line, zero if they do not hinder it.
     pub fn ahead(&self, claim: &Claim) -> u64 {
         let Some(at) = self.place(claim.token) else { return 0 };
-        if self.crowd_before(at).admits(claim.mode) {
-            return 0;
-        }
-        count(self.holders.len() + at)
+        if self.admits(claim.mode, at) { 0 } else { self.count_before(at) }
     }
 
     /// Returns how long a claim still counts, and whether it holds; `None` if it does neither.
@@ -212,16 +217,27 @@ impl Scene {
         self.line.iter().position(|spot| spot.token == token)
     }
 
-    /// Returns who would hold if the first `before` in line were served.
-    fn crowd_before(&self, before: usize) -> Crowd {
-        let holders = self.holders.iter().map(|held| held.mode);
-        Crowd::of(holders.chain(self.line[..before].iter().map(|spot| spot.mode)))
+    /// Whether a claim can hold beside the holders and the first `before` in line. Most who wait are told
+    /// by the first of them that it cannot.
+    fn admits(&self, mode: Mode, before: usize) -> bool {
+        let line = self.line[..before].iter().map(|spot| spot.mode);
+        let mut crowd = Crowd::default();
+        self.holders.iter().map(|held| held.mode).chain(line).all(|met| {
+            crowd.add(met);
+            crowd.admits(mode)
+        })
     }
 
-    /// Returns when something may change that gives no hint: a lease or a place before that ends.
+    fn count_before(&self, before: usize) -> u64 {
+        let unseen = if before > 0 { self.unseen } else { 0 };
+        count(self.holders.len() + before) + unseen
+    }
+
+    /// Returns when something may change that gives no hint: a holder's lease ends, or the place of the
+    /// first in line. Those behind it come first one day, and are looked at then.
     fn earliest(&self, before: usize) -> Option<Duration> {
         let leases = self.holders.iter().map(|held| held.left);
-        leases.chain(self.line[..before].iter().map(|spot| spot.left)).min()
+        leases.chain(self.line[..before].first().map(|spot| spot.left)).min()
     }
 }
 

@@ -270,7 +270,7 @@ async fn shows_and_evicts_whoever_is_in_the_way_in_either_store() {
         assert!(dual.inspect(&key()).await.unwrap().is_locked());
         assert_eq!(dual.list("", None, 10).await.unwrap().items.len(), 1);
         let peeks = dual.peek(&[claim()]).await.unwrap();
-        assert_eq!(peeks, [Peek::Held { retry_in: Some(TTL) }]);
+        assert_eq!(peeks, [Peek::Held { retry_in: Some(TTL), fence: None }]);
         let evicted = dual.evict(&key(), Eviction::LockOnly).await.unwrap();
         assert_eq!(evicted, Evicted::new(1, 0));
     }

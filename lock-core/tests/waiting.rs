@@ -211,6 +211,30 @@ async fn idle_waiters_share_their_looks() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_key_that_is_handed_around_goes_on_looking_eagerly() {
+    let (hand, store, engine) = setup();
+    store.hand_on("k");
+    let waiter = lock(&engine, "k", plain().wait(Wait::Forever));
+    hand.advance(SECOND * 5).await;
+    for _ in 0..10 {
+        store.hand_on("k");
+        // Until it has seen that somebody else has the key.
+        hand.advance(ms(120)).await;
+        let before = store.calls(Op::Peek);
+        hand.advance(ms(500)).await;
+        let looks = store.calls(Op::Peek) - before;
+        assert!(looks >= 90, "{looks} looks in half a second");
+    }
+    assert_eq!(store.calls(Op::Attempt), 2, "looking costs no attempts");
+    hand.advance(SECOND * 5).await;
+    let before = store.calls(Op::Peek);
+    hand.advance(SECOND).await;
+    let looks = store.calls(Op::Peek) - before;
+    assert!(looks <= 11, "{looks} looks in a second, though one holds it all the time");
+    waiter.abort();
+}
+
+#[tokio::test]
 async fn looks_that_can_never_succeed_give_way_to_attempts() {
     for order in [Order::Fail(Error::new(ErrorKind::Corrupt, "no")), Order::AnswerNothing] {
         let (hand, store, engine) = setup();

@@ -111,7 +111,7 @@ impl Inner {
                 // Whoever had a place and has it no more must stand in line afresh.
                 None => has_place || line.admits(claim.mode),
             };
-            if free { Peek::Free } else { Peek::Held { retry_in: None } }
+            if free { Peek::Free } else { Peek::Held { retry_in: None, fence: None } }
         };
         Ok(claims.iter().map(peek).collect())
     }

@@ -92,7 +92,7 @@ impl Scene {
         match self.place(claim) {
             _ if self.admits(claim) => Peek::Free,
             None if before > 0 || meets => Peek::Crowded { retry_in },
-            _ => Peek::Held { retry_in },
+            _ => Peek::Held { retry_in, fence: None },
         }
     }
 
@@ -186,7 +186,10 @@ mod tests {
         let (one, two) = (claim("exclusive", true), claim("exclusive", true));
         let free = scene(&[], &[&one, &two]);
         assert_eq!((free.peek(&one), free.ahead(&one)), (Peek::Free, Some(0)));
-        assert_eq!((free.peek(&two), free.ahead(&two)), (Peek::Held { retry_in: None }, Some(1)));
+        assert_eq!(
+            (free.peek(&two), free.ahead(&two)),
+            (Peek::Held { retry_in: None, fence: None }, Some(1))
+        );
         let crowded = Peek::Crowded { retry_in: None };
         assert_eq!(free.peek(&claim("exclusive", false)), crowded);
         assert_eq!(scene(&["shared"], &[]).peek(&claim("exclusive", false)), crowded);
@@ -200,7 +203,10 @@ mod tests {
         let permits = scene(&["permits:2"], &[]);
         assert_eq!(permits.peek(&claim("permits:2", false)), Peek::Free);
         let full = scene(&["permits:2", "permits:2"], &[]);
-        assert_eq!(full.peek(&claim("permits:2", false)), Peek::Held { retry_in: None });
+        assert_eq!(
+            full.peek(&claim("permits:2", false)),
+            Peek::Held { retry_in: None, fence: None }
+        );
     }
 
     #[test]

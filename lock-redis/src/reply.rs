@@ -52,7 +52,7 @@ pub(crate) fn peek(reply: Value) -> Result<Peek> {
     match number(parts.next())? {
         1 => Ok(Peek::Free),
         2 => Ok(Peek::Crowded { retry_in: millis(number(parts.next())?) }),
-        _ => Ok(Peek::Held { retry_in: millis(number(parts.next())?) }),
+        _ => Ok(Peek::Held { retry_in: millis(number(parts.next())?), fence: None }),
     }
 }
 

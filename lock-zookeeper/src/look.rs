@@ -101,7 +101,7 @@ impl Client {
             match blocked {
                 false => Peek::Free,
                 true if crowded => Peek::Crowded { retry_in: None },
-                true => Peek::Held { retry_in: None },
+                true => Peek::Held { retry_in: None, fence: None },
             }
         };
         Ok(claims.iter().map(peek).collect())

@@ -19,10 +19,12 @@ use futures_util::stream::FuturesUnordered;
 use super::Shared;
 use crate::BootInstant;
 use crate::Claim;
+use crate::Fence;
 use crate::Hint;
 use crate::LockKey;
 use crate::Peek;
 use crate::PollPlan;
+use crate::Profile;
 use crate::Wakeup;
 use crate::sync::Mutex;
 use crate::sync::MutexGuard;
@@ -52,9 +54,11 @@ pub(crate) struct Waiter {
 /// When the poller looks next for one waiter.
 #[derive(Debug)]
 struct Looks {
+    /// When the wait began, or others were last seen to have got the key.
     began: BootInstant,
     pause: Option<Duration>,
     next: BootInstant,
+    fence: Option<Fence>,
 }
 
 impl Waiter {
@@ -75,12 +79,20 @@ impl Waiter {
         }
     }
 
-    fn looked(&self, peek: Option<Peek>, plan: &PollPlan, now: BootInstant) {
-        let retry_in = match peek {
-            Some(Peek::Held { retry_in } | Peek::Crowded { retry_in }) => retry_in,
-            Some(Peek::Free) | None => None,
+    fn looked(&self, peek: Option<Peek>, profile: &Profile, now: BootInstant) {
+        let (retry_in, fence) = match peek {
+            Some(Peek::Held { retry_in, fence }) => (retry_in, fence),
+            Some(Peek::Crowded { retry_in }) => (retry_in, None),
+            Some(Peek::Free) | None => (None, None),
         };
-        self.looks().plan(plan, now, retry_in);
+        let mut looks = self.looks();
+        // Told by hints, or in line, it loses nothing by looking seldom. Who only looks has to be as quick
+        // as those who have just come, or it would lose each race to them.
+        if looks.sees(fence) && profile.wakeup == Wakeup::Poll && !self.claim.queue {
+            looks.began = now;
+        }
+        looks.plan(&profile.poll, now, retry_in);
+        drop(looks);
         // At a crowded key an attempt takes a place in line.
         if matches!(peek, Some(Peek::Free | Peek::Crowded { .. })) {
             self.notify();
@@ -103,6 +115,12 @@ impl Wake for Waiter {
 }
 
 impl Looks {
+    /// Notes the last fence, and tells whether somebody got the key since the look before.
+    fn sees(&mut self, fence: Option<Fence>) -> bool {
+        let Some(fence) = fence else { return false };
+        self.fence.replace(fence).is_some_and(|before| before < fence)
+    }
+
     /// Plans the next look, not later than when the holder's lease may end.
     fn plan(&mut self, plan: &PollPlan, now: BootInstant, retry_in: Option<Duration>) {
         let pause = plan.pause(now.saturating_since(self.began), self.pause);
@@ -199,7 +217,7 @@ impl Waiting {
     /// Registers a waiter for `claim`; `polled` tells whether the poller looks for it.
     pub(crate) fn new(shared: &Arc<Shared>, claim: &Claim, polled: bool) -> Self {
         let began = shared.now();
-        let looks = Looks { began, pause: None, next: BootInstant::FAR };
+        let looks = Looks { began, pause: None, next: BootInstant::FAR, fence: None };
         let waiter = Arc::new(Waiter {
             claim: claim.clone(),
             hinted: AtomicBool::new(false),
@@ -286,7 +304,7 @@ async fn look(shared: Arc<Shared>, due: Vec<Arc<Waiter>>) {
         for (index, waiter) in batch.iter().enumerate() {
             let peek = peeks.as_ref().ok().and_then(|peeks| peeks.get(index)).copied();
             let peek = if hopeless { Some(Peek::Free) } else { peek };
-            waiter.looked(peek, &shared.profile.poll, now);
+            waiter.looked(peek, &shared.profile, now);
         }
     }
 }

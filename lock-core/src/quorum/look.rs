@@ -44,10 +44,10 @@ impl Group {
             return Peek::Free;
         }
         let ends = round.good().filter_map(|(_, peeks)| match peeks[at] {
-            Peek::Held { retry_in } | Peek::Crowded { retry_in } => Some(retry_in),
+            Peek::Held { retry_in, .. } | Peek::Crowded { retry_in } => Some(retry_in),
             Peek::Free => None,
         });
-        Peek::Held { retry_in: merge::free_in(ends.collect(), self.need() - free) }
+        Peek::Held { retry_in: merge::free_in(ends.collect(), self.need() - free), fence: None }
     }
 
     /// Shows whoever is in the way: of a quorum who holds a majority of the members. While some do not

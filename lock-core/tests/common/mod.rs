@@ -164,6 +164,16 @@ impl Scripted {
         self.inner().rows.insert(key, row);
     }
 
+    /// Lets the next one take `key` from whoever has it, for an hour.
+    pub(crate) fn hand_on(&self, key: &str) {
+        self.occupy(key, SECOND * 3600);
+        let mut inner = self.inner();
+        inner.last_fence += 2;
+        let fence = Fence::new(inner.last_fence).expect("a good fence");
+        let key = LockKey::new(key).expect("a good key");
+        inner.rows.entry(key).and_modify(|row| row.fence = fence);
+    }
+
     /// Frees `key` without telling anybody.
     pub(crate) fn vacate(&self, key: &str) {
         self.inner().rows.remove(&LockKey::new(key).expect("a good key"));
@@ -305,7 +315,10 @@ impl Backend for Scripted {
         let peek = |claim: &Claim| {
             let now = self.clock.now();
             match self.inner().rows.get(&claim.key).filter(|row| row.until > now) {
-                Some(row) => Peek::Held { retry_in: Some(row.until.saturating_since(now)) },
+                Some(row) => Peek::Held {
+                    retry_in: Some(row.until.saturating_since(now)),
+                    fence: Some(row.fence),
+                },
                 None => Peek::Free,
             }
         };

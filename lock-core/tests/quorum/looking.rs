@@ -64,9 +64,13 @@ async fn peek_is_free_when_a_majority_is() {
     rig.occupy(0, "bob", TTL).await;
     assert_eq!(peek().await.unwrap(), [Peek::Free]);
     rig.occupy(1, "bob", SECOND).await;
-    assert_eq!(peek().await.unwrap(), [Peek::Held { retry_in: Some(SECOND) }]);
+    assert_eq!(peek().await.unwrap(), [Peek::Held { retry_in: Some(SECOND), fence: None }]);
     rig.fail(2);
-    assert_eq!(peek().await.unwrap(), [Peek::Held { retry_in: Some(TTL) }], "both have to be free");
+    assert_eq!(
+        peek().await.unwrap(),
+        [Peek::Held { retry_in: Some(TTL), fence: None }],
+        "both have to be free"
+    );
     rig.fail(1);
     assert_eq!(peek().await.unwrap_err().kind(), ErrorKind::Unavailable);
 }

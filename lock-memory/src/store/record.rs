@@ -317,7 +317,7 @@ impl Record {
         if self.place(claim.token).is_none() && self.is_crowded(view, claim.mode) {
             return Peek::Crowded { retry_in };
         }
-        Peek::Held { retry_in }
+        Peek::Held { retry_in, fence: None }
     }
 
     /// Whether a claim that only polls may be overtaken for ever.

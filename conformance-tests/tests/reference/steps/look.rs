@@ -63,7 +63,7 @@ impl Steps {
             Some(Flaw::PeekIgnoresModes) => slot.holders.is_empty() && before == 0,
             _ => self.may_go(slot, before, claim.mode) && (position.is_some() || before == 0),
         };
-        if free { Peek::Free } else { Peek::Held { retry_in: first_end(slot) } }
+        if free { Peek::Free } else { Peek::Held { retry_in: first_end(slot), fence: None } }
     }
 
     pub(super) fn inspect_step(&self, slot: &mut Slot, key: &LockKey) -> KeyState {
