@@ -43,6 +43,10 @@ pub(super) const TTL: Duration = ms(2000);
 /// Longer than anybody may have to wait where nobody waits in a circle.
 const WAIT: Duration = ms(20_000);
 
+/// How often in a row others may take a key before one who waits for it does. Without order each grant is drawn
+/// among all: to lose so many has a chance of (7/8)^104, one in a million.
+const RACES: usize = 104;
+
 /// What one process does.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Part {
@@ -203,19 +207,61 @@ impl Crowd {
 
     /// Checks that no process ever went for longer than `bound` without counting, the time not counted
     /// for which a killed one may stand in the way, or the machine lets nobody run.
+    ///
+    /// Who waits without order may lose more races than that: it has not been forgotten as long as there is a key
+    /// that others take steadily, and not more often than chance allows.
     pub(super) fn went_on(&self, bound: Duration) -> Outcome {
         for place in 0..PROCESSES {
-            let gap = self.longest_gap(place);
-            let figures = self.figures();
-            check!(gap <= bound + SLACK, "process {place} stood still for {gap:?}: {figures}");
+            for (from, to) in self.gaps(place) {
+                let gap = self.outside_kills(from, to);
+                let unlucky =
+                    || KEYS.iter().any(|key| self.lost_races(place, key, from, to, bound));
+                check!(
+                    gap <= bound + SLACK || unlucky(),
+                    "process {place} stood still for {gap:?}: {}",
+                    self.figures()
+                );
+            }
         }
         Ok(())
     }
 
-    fn longest_gap(&self, place: usize) -> Duration {
+    /// Whether others took `key` all the time between two instants, but no more often than chance allows.
+    fn lost_races(
+        &self,
+        place: usize,
+        key: &str,
+        from: BootInstant,
+        to: BootInstant,
+        bound: Duration,
+    ) -> bool {
+        let others = self.places.iter().enumerate().filter(|(other, _)| *other != place);
+        let writes = others.flat_map(|(_, writes)| writes).filter(|write| write.key == key);
+        let at = writes.map(|write| BootInstant::from_nanos(write.at_ns));
+        let mut takes: Vec<_> = at.filter(|at| (from..to).contains(at)).collect();
+        takes.sort_unstable();
+        let races = takes.iter().filter(|at| !self.is_in_the_way(**at)).count();
+        let marks: Vec<_> = [from].into_iter().chain(takes).chain([to]).collect();
+        let steady =
+            marks.windows(2).all(|pair| self.outside_kills(pair[0], pair[1]) <= bound + SLACK);
+        steady && races <= RACES
+    }
+
+    /// Whether a killed process may stand in the way at `at`.
+    fn is_in_the_way(&self, at: BootInstant) -> bool {
+        self.kills.iter().any(|kill| (*kill..*kill + TTL).contains(&at))
+    }
+
+    /// Between which instants a place did not count.
+    fn gaps(&self, place: usize) -> Vec<(BootInstant, BootInstant)> {
         let writes = self.places[place].iter().map(|write| BootInstant::from_nanos(write.at_ns));
         let marks: Vec<_> = [self.began].into_iter().chain(writes).chain([self.end()]).collect();
-        let gaps = marks.windows(2).map(|pair| self.outside_kills(pair[0], pair[1]));
+        marks.windows(2).map(|pair| (pair[0], pair[1])).collect()
+    }
+
+    fn longest_gap(&self, place: usize) -> Duration {
+        let gaps = self.gaps(place);
+        let gaps = gaps.into_iter().map(|(from, to)| self.outside_kills(from, to));
         gaps.max().unwrap_or_default()
     }
 
@@ -251,5 +297,56 @@ impl Crowd {
             self.kills.len(),
             rates.iter().sum::<f64>(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ten seconds of a crowd of which the first place is silent from the second to the fifth second, while the
+    /// others take a key `rate` times a second in all.
+    fn crowd(rate: u64) -> Crowd {
+        let began = now();
+        let write = |millis: u64| Write {
+            key: "a".to_owned(),
+            count: 0,
+            fence: 0,
+            at_ns: (began + ms(millis)).as_nanos(),
+        };
+        let mut places = vec![Vec::new(); PROCESSES];
+        let first = (0..10_000).step_by(100);
+        places[0] = first.filter(|at| !(2000..5000).contains(at)).map(write).collect();
+        for number in 0..10 * rate {
+            let place = 1 + usize::try_from(number % 7).expect("below 7");
+            places[place].push(write(number * 1000 / rate));
+        }
+        Crowd {
+            folder: Folder(PathBuf::new()),
+            began,
+            length: ms(10_000),
+            kills: Vec::new(),
+            places,
+            pulse: Pulse::start(),
+        }
+    }
+
+    #[test]
+    fn who_loses_as_many_races_as_chance_allows_has_not_been_forgotten() {
+        crowd(30).went_on(ms(1000)).expect("90 races");
+    }
+
+    #[test]
+    fn who_loses_more_races_stands_still() {
+        let failure = crowd(60).went_on(ms(1000)).expect_err("180 races");
+        assert!(format!("{failure:?}").contains("process 0 stood still"), "{failure:?}");
+    }
+
+    #[test]
+    fn where_nobody_takes_anything_there_is_no_race() {
+        let mut crowd = crowd(30);
+        let still = (crowd.began + ms(2500)).as_nanos()..(crowd.began + ms(4500)).as_nanos();
+        crowd.places.iter_mut().for_each(|place| place.retain(|it| !still.contains(&it.at_ns)));
+        crowd.went_on(ms(1000)).expect_err("all stand still for 2 s");
     }
 }
