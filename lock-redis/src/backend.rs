@@ -178,7 +178,7 @@ impl Backend for Redis {
         let peeks = answers.into_iter().map(|answer| reply::peek(answer?)).collect();
         // Who tries is told what is wrong.
         let unseen = |error: &Error| match error.is_retryable() {
-            true => Peek::Held { retry_in: None },
+            true => Peek::Held { retry_in: None, fence: None },
             false => Peek::Free,
         };
         despite_failures(peeks, unseen)
