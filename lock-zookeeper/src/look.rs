@@ -124,7 +124,8 @@ impl Client {
         let suspects = suspects(waiting().map(|(_, place)| place));
         // Sent before the reads, which then show no older state.
         let confirmed = session.confirm_beside(&suspects);
-        let (missing, there, lines) = tokio::join!(biased; confirmed, read(&session, &held, Ask::Data), lines(&session, waited_for));
+        let (there, lines) = (read(&session, &held, Ask::Data), lines(&session, waited_for));
+        let (missing, there, lines) = tokio::join!(biased; confirmed, there, lines);
         let (missing, mut there, lines) = (missing?, there?.into_iter(), lines?);
         let ghost = missing.map(|at| suspects[at]).filter(|path| shows(&lines, path));
         if let Some(path) = ghost {
