@@ -411,9 +411,12 @@ fn aborted() -> Error {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::task::Waker;
     use std::time::Duration;
 
     use futures_util::future::join_all;
+    use lock_core::Hint;
+    use lock_core::Token;
     use tokio::time::timeout;
 
     use super::*;
@@ -427,6 +430,8 @@ mod tests {
         let limits = Limits { connect, reply: connect };
         let pool = Pool::new(Login::default(), limits, Terms::default());
         let node = pool.node(&Address { host, port });
+        let hint = Hint::new(Waker::noop().clone());
+        let _watch = node.hints().add("channel", Token::random(), hint);
         let listeners = join_all((0..50).map(|_| node.subscribe(Channels::Plain)));
         let heard = timeout(connect * 10, listeners).await.expect("one after the other");
         assert!(heard.iter().all(Result::is_err));
