@@ -149,7 +149,8 @@ impl Backend for JsonFile {
         let claims = claims.to_vec();
         let peek = move |locks: &mut Locks, now| {
             let held = |claim: &Claim| locks.get(claim.key.as_str()).filter(|r| r.token.is_some());
-            let shown = |record: &Record| Peek::Held { retry_in: Some(record.left(now)), fence: None };
+            let shown =
+                |record: &Record| Peek::Held { retry_in: Some(record.left(now)), fence: None };
             Ok(claims.iter().map(|claim| held(claim).map_or(Peek::Free, shown)).collect())
         };
         self.step(peek).await
