@@ -17,6 +17,7 @@ use super::options::Background;
 use crate::Error;
 use crate::ErrorKind;
 use crate::Result;
+use crate::Unattended;
 use crate::sync::Notify;
 use crate::sync::atomic::AtomicBool;
 use crate::sync::atomic::AtomicUsize;
@@ -72,6 +73,17 @@ impl Executor {
         let (outcome, brought) = oneshot::channel();
         self.spawn(async move { drop(outcome.send(job.await)) });
         brought
+    }
+
+    /// Polls a request in its caller's task, and goes on with it here if the caller is dropped:
+    /// [`settled`](Self::settled) waits for it.
+    pub(crate) async fn see_through<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let _debt = self.owe();
+        let leave = |rest| self.spawn_debt(async move { drop(rest.await) });
+        Unattended::new(request, leave).await
     }
 
     /// Counts a debt to the store that a caller pays: [`settled`](Self::settled) waits for it.

@@ -278,7 +278,7 @@ impl Held {
     pub(crate) async fn extend(self: &Arc<Self>, ttl: Duration) -> Result<()> {
         let ttl = self.shared.parse_ttl(Some(ttl)).map_err(|error| self.stamp(error, "extend"))?;
         let renewal = self.clone().renew_with(ttl);
-        let outcome = self.shared.see_through(renewal).await;
+        let outcome = self.shared.executor.see_through(renewal).await;
         outcome.map_err(|error| self.stamp(error, "extend"))
     }
 

@@ -46,7 +46,9 @@ impl Held {
         let outcome = match self.leave() {
             Leaving::Shared => Ok(()),
             Leaving::Lost(loss) => Err(lost(loss)),
-            Leaving::Last(now) => self.shared.see_through(release_now(self.clone(), now)).await,
+            Leaving::Last(now) => {
+                self.shared.executor.see_through(release_now(self.clone(), now)).await
+            }
             Leaving::Linger(left) => self.linger(left).await,
         };
         outcome.map_err(|error| self.stamp(error, "unlock"))
@@ -105,7 +107,7 @@ impl Held {
             self.release_after(left);
             return Ok(());
         }
-        self.shared.see_through(shorten(self.clone())).await
+        self.shared.executor.see_through(shorten(self.clone())).await
     }
 
     fn release_after(self: &Arc<Self>, left: Duration) {

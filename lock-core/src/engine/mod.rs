@@ -7,7 +7,6 @@
 
 mod acquire;
 mod background;
-mod call;
 mod held;
 mod keeper;
 mod leaving;
