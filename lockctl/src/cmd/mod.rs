@@ -177,6 +177,14 @@ fn block_on(command: impl Future<Output = Result<Outcome, Outcome>>) -> Result<O
     outcome
 }
 
+/// What cannot be shown: of a key whose data makes no sense, with the way out.
+fn not_shown(error: lock::Error) -> Outcome {
+    let key = error.key().filter(|_| error.kind() == ErrorKind::Corrupt);
+    let way_out = key.map(|key| format!("; lockctl unlock --force {key:?} clears it away"));
+    let outcome = Outcome::from(error);
+    Outcome { message: outcome.message.clone() + &way_out.unwrap_or_default(), ..outcome }
+}
+
 /// The lock of a handle is gone.
 fn not_held(error: lock::Error) -> Outcome {
     match error.kind() {
