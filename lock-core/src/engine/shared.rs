@@ -80,7 +80,8 @@ impl Shared {
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         };
-        shared.parse_ttl(None)?;
+        let ttl = shared.parse_ttl(None)?;
+        shared.profile.check_validity(ttl)?;
         Ok(shared)
     }
 
