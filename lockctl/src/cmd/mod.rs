@@ -89,7 +89,9 @@ impl Context {
     /// Settles what is still owed to the store and closes the connection.
     async fn close(&self) {
         if let Err(error) = self.provider.shutdown(FAREWELL).await {
-            output::say(&format!("{error}; the locks end by their TTL"));
+            let known = error.kind() == ErrorKind::Timeout;
+            let fate = if known { "" } else { "; the locks end by their TTL" };
+            output::say(&format!("{error}{fate}"));
         }
     }
 
