@@ -128,6 +128,19 @@ impl Error {
         self
     }
 
+    /// Names the one key, as the store has it, that a call about many failed over.
+    #[must_use]
+    pub fn about(mut self, key: &str) -> Self {
+        self.0.key = Some(key.to_owned());
+        self
+    }
+
+    /// Lets the key be called otherwise, if there is one.
+    pub(crate) fn with_key(mut self, name: impl FnOnce(&str) -> String) -> Self {
+        self.0.key = self.0.key.as_deref().map(name);
+        self
+    }
+
     /// Returns what went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -175,6 +188,8 @@ impl fmt::Display for Error {
                 write!(f, " on {backend}")?;
             }
             f.write_str(": ")?;
+        } else if let Some(key) = &self.0.key {
+            write!(f, "{:?}: ", Shortened(key))?;
         }
         f.write_str(&self.0.message)?;
         if let [first, rest @ ..] = self.0.holders.as_slice() {

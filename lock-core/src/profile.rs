@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::BootInstant;
 use crate::Error;
 use crate::ErrorKind;
+use crate::Lease;
 use crate::LockKey;
 use crate::Mode;
 use crate::Result;
@@ -27,6 +29,8 @@ pub struct Profile {
     pub ttl_min: Duration,
     /// The largest TTL the store can keep.
     pub ttl_max: Duration,
+    /// What has to be left of a lease for an acquisition to count; a TTL that cannot leave it is refused.
+    pub min_validity: Duration,
     /// How much earlier than promised the store may end a lease, by rounding.
     pub granularity: Duration,
     /// Whether a store's line is kept for every waiter anyway, so that order is always exact.
@@ -58,6 +62,7 @@ impl Profile {
             fence: FenceKind::Clocked,
             ttl_min: Duration::from_millis(10),
             ttl_max: Duration::from_secs(365 * 86_400),
+            min_validity: Duration::ZERO,
             granularity: Duration::ZERO,
             native_queue: false,
             fair: false,
@@ -69,6 +74,22 @@ impl Profile {
             batch: 500,
             key_rule: KeyRule::new(|_| Ok(())),
         }
+    }
+
+    /// Checks that a lease of `ttl` can be worth acquiring.
+    pub(crate) fn check_validity(&self, ttl: Duration) -> Result<()> {
+        let begin = BootInstant::from_nanos(0);
+        let best =
+            Lease { since: begin, ttl }.valid_until(self.granularity).saturating_since(begin);
+        if best >= self.min_validity {
+            return Ok(());
+        }
+        let message = format!(
+            "a TTL of {ttl:?} leaves {best:?} at the best and min_validity wants {:?}: make one \
+             longer or the other shorter",
+            self.min_validity
+        );
+        Err(Error::new(ErrorKind::InvalidInput, message))
     }
 
     /// Checks that the backend has `mode`.

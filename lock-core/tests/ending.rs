@@ -140,6 +140,24 @@ async fn a_shutdown_waits_for_an_attempt_under_way_and_releases_what_it_took() {
 }
 
 #[tokio::test]
+async fn a_shutdown_counts_the_releases_in_doubt_and_says_once_what_ends_them() {
+    for (keys, words) in [
+        (&["a"][..], "1 release is not confirmed after 1s: the TTL ends the lock"),
+        (&["a", "b"], "2 releases are not confirmed after 1s: TTLs end the locks"),
+    ] {
+        let (hand, store, engine) = setup();
+        store.always(Op::Release, Order::Hang);
+        for key in keys {
+            drop(engine.lock(key, &plain()).await.unwrap());
+        }
+        let shutdown = tokio::spawn(async move { engine.shutdown(SECOND).await });
+        hand.advance(SECOND).await;
+        let error = shutdown.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Timeout, words));
+    }
+}
+
+#[tokio::test]
 async fn requests_that_hang_end_each_at_its_own_limit() {
     let (hand, store, engine) = setup();
     let guards = [engine.lock("a", &plain()).await, engine.lock("b", &plain()).await];

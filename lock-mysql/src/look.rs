@@ -77,8 +77,10 @@ impl Step for List {
         };
         let rows = read(&session.rows(|sql| &sql.list, &values).await?)?;
         let by_key = by_key(&rows);
-        let state =
-            |(key, rows): (&&str, &Vec<&Row>)| Ok(Seen::of(rows.iter().copied())?.scene.state(key));
+        let state = |(key, rows): (&&str, &Vec<&Row>)| {
+            let seen = Seen::of(rows.iter().copied()).map_err(|error| error.about(key))?;
+            Ok(seen.scene.state(key))
+        };
         let page = by_key.iter().take(limit).map(state).collect::<Result<Vec<_>>>()?;
         let last = page.last().map(|last| Cursor(last.key.clone()));
         // The key's row may say that there is a line when all who stood in it have died.

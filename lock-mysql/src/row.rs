@@ -101,10 +101,9 @@ impl Row {
     }
 
     fn corrupt(&self, column: &str, value: impl std::fmt::Debug) -> Error {
-        let key = &self.key;
         Error::new(
             ErrorKind::Corrupt,
-            format!("the row of {key:?} has {column} {value:?}, which this library did not write"),
+            format!("its row has {column} {value:?}, which this library did not write"),
         )
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lock_core::ConnectUrl;
 use lock_core::ErrorKind;
+use lock_core::Eviction;
 use lock_core::LockOptions;
 use lock_core::Mode;
 use lock_mysql::DRIVER;
@@ -246,4 +247,30 @@ async fn what_the_dead_leave_is_counted_once_and_the_fence_goes_on() {
     assert_eq!(cli.one("SELECT COUNT(*) FROM distributed_locks").await, "1");
     let again = locks.lock("dead:2", &LockOptions::new()).await.unwrap();
     assert!(Some(again.fence()) > fence && kept.is_valid());
+}
+
+#[tokio::test]
+async fn a_spoilt_row_is_named_by_a_list_passed_over_by_a_cleanup_and_cleared_by_force() {
+    let server = Server::start(&[]);
+    for url in both(&server).await {
+        let (mut cli, locks) = (Cli::connect(&url).await, connect(&url).await.unwrap());
+        for spoilt in ["token = 'x'", "mode = 'x'", "fence = -1"] {
+            let _held = locks.lock("spoilt", &LockOptions::new()).await.unwrap();
+            locks.lock("freed", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+            // A purge leaves what the clock has not passed by far.
+            let old = "UPDATE distributed_locks SET fence = 1 WHERE lock_key = 'freed'";
+            cli.run(old).await.unwrap();
+            let spoil = format!("UPDATE distributed_locks SET {spoilt} WHERE lock_key = 'spoilt'");
+            cli.run(&spoil).await.unwrap();
+            let error = locks.list("").await.unwrap_err();
+            let named = (error.kind(), error.key());
+            assert_eq!(named, (ErrorKind::Corrupt, Some("spoilt")), "{spoilt}: {error}");
+            assert!(locks.cleanup_expired().await.unwrap() > 0, "{spoilt}");
+            let left = "SELECT COUNT(*) FROM distributed_locks WHERE lock_key = 'freed'";
+            assert_eq!(cli.one(left).await, "0", "{spoilt}");
+            locks.force_unlock("spoilt", Eviction::LockOnly).await.unwrap();
+            assert_eq!(locks.list("").await.unwrap().len(), 0, "{spoilt}");
+            cli.run("DELETE FROM distributed_locks WHERE lock_key = 'spoilt'").await.unwrap();
+        }
+    }
 }

@@ -126,7 +126,7 @@ impl Postgres {
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    async fn scenes(&self, keys: &[String]) -> Result<Vec<Scene>> {
+    async fn scenes(&self, keys: &[String]) -> Result<Vec<Result<Scene>>> {
         let rows = self.ask(look::statement(&self.link, keys)).await?;
         look::scenes(keys, &rows)
     }
@@ -174,13 +174,17 @@ impl Backend for Postgres {
     async fn peek(&self, claims: &[Claim]) -> Result<Vec<Peek>> {
         let keys: Vec<_> = claims.iter().map(|claim| claim.key.to_string()).collect();
         let scenes = self.scenes(&keys).await?;
-        Ok(claims.iter().zip(&scenes).map(|(claim, scene)| scene.peek(claim)).collect())
+        let peek = |(claim, scene): (_, &Result<Scene>)| match scene {
+            Ok(scene) => scene.peek(claim),
+            // Its own attempt says why, and the others go on.
+            Err(_) => Peek::Free,
+        };
+        Ok(claims.iter().zip(&scenes).map(peek).collect())
     }
 
     async fn inspect(&self, key: &LockKey) -> Result<KeyState> {
-        let scenes = self.scenes(&[key.to_string()]).await?;
-        let state = scenes.first().map(|scene| scene.state(key.as_str()));
-        Ok(state.unwrap_or_else(|| KeyState::new(key.as_str(), Vec::new(), 0)))
+        let scene = self.scenes(&[key.to_string()]).await?.pop().transpose()?;
+        Ok(scene.unwrap_or_default().state(key.as_str()))
     }
 
     async fn list(&self, prefix: &str, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
@@ -191,11 +195,15 @@ impl Backend for Postgres {
         let keys = rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<String>>>()?;
         let page = &keys[..keys.len().min(limit)];
         let scenes = if page.is_empty() { Vec::new() } else { self.scenes(page).await? };
-        let states = page.iter().zip(&scenes).map(|(key, scene)| scene.state(key));
+        let state = |(key, scene): (&String, Result<Scene>)| match scene {
+            Ok(scene) => Ok(scene.state(key)),
+            Err(error) => Err(error.about(key)),
+        };
+        let states = page.iter().zip(scenes).map(state).collect::<Result<Vec<_>>>()?;
         let next = page.last().filter(|_| keys.len() > limit).cloned().map(Cursor);
         // Whoever let go between the two looks is gone.
         let in_use = |state: &KeyState| state.is_locked() || state.waiting > 0;
-        Ok(Page { items: states.filter(in_use).collect(), next })
+        Ok(Page { items: states.into_iter().filter(in_use).collect(), next })
     }
 
     async fn evict(&self, key: &LockKey, how: Eviction) -> Result<Evicted> {

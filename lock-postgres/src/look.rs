@@ -19,8 +19,8 @@ pub(crate) fn statement(link: &Link, keys: &[String]) -> Statement {
     link.statement(&link.statements.look).bind(distinct)
 }
 
-/// Reads what it returned: one scene for each of `keys`.
-pub(crate) fn scenes(keys: &[String], rows: &[PgRow]) -> Result<Vec<Scene>> {
+/// Reads what it returned: one scene for each of `keys`, or what is wrong with its rows.
+pub(crate) fn scenes(keys: &[String], rows: &[PgRow]) -> Result<Vec<Result<Scene>>> {
     let mut distinct: Vec<_> = keys.iter().collect();
     distinct.sort_unstable();
     distinct.dedup();
@@ -37,7 +37,7 @@ pub(crate) fn scenes(keys: &[String], rows: &[PgRow]) -> Result<Vec<Scene>> {
         }
         Ok(scene)
     };
-    keys.iter().map(scene).collect()
+    Ok(keys.iter().map(scene).collect())
 }
 
 fn read(row: &PgRow) -> Result<Row> {

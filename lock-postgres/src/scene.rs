@@ -144,7 +144,10 @@ pub(crate) fn fence(value: i64) -> Result<Fence> {
 }
 
 fn corrupt(what: &str, value: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("a claim has {value:?} as its {what}"))
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("its row has {what} {value:?}, which this library did not write"),
+    )
 }
 
 fn count(n: usize) -> u64 {

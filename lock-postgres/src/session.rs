@@ -293,11 +293,14 @@ impl Session {
         let lease = Lease { since: live.since, ttl: live.lease };
         let waiting = self.waiting(claims);
         let scenes = if waiting.is_empty() { Vec::new() } else { self.look(&waiting).await? };
-        let mut ahead = waiting.iter().zip(&scenes).map(|(claim, scene)| scene.ahead(claim));
+        let mut places = waiting.iter().zip(&scenes).map(|(claim, scene)| match scene {
+            Ok(scene) => scene.ahead(claim).map_or(Kept::Gone, |ahead| Kept::Queued { ahead }),
+            Err(_) => Kept::Unknown,
+        });
         let kept = claims.iter().map(|claim| match self.table.find(claim) {
             None => Kept::Gone,
             Some(own) if own.fence.is_some() => Kept::Renewed { lease },
-            Some(_) => ahead.next().flatten().map_or(Kept::Gone, |ahead| Kept::Queued { ahead }),
+            Some(_) => places.next().unwrap_or(Kept::Gone),
         });
         Ok(kept.collect())
     }
@@ -334,7 +337,7 @@ impl Session {
     }
 
     /// Looks at the keys of some claims.
-    async fn look(&mut self, claims: &[Claim]) -> Result<Vec<crate::scene::Scene>> {
+    async fn look(&mut self, claims: &[Claim]) -> Result<Vec<Result<crate::scene::Scene>>> {
         let keys: Vec<_> = claims.iter().map(|claim| claim.key.to_string()).collect();
         let rows = self.rows(look::statement(&self.link, &keys), PATIENCE).await?;
         look::scenes(&keys, &rows)

@@ -180,7 +180,8 @@ SELECT DISTINCT k COLLATE \"C\" AS k FROM (
   SELECT lock_key AS k FROM {schema}.held UNION ALL SELECT lock_key FROM {schema}.waiting) keys
 WHERE starts_with(k, $1) AND ($2::text IS NULL OR k COLLATE \"C\" > $2) ORDER BY 1 LIMIT $3";
 
-/// Asks all who hold a key to give it back, and tells them. Parameters: 1 key.
+/// Asks all who hold a key to give it back, and tells them; places in line that make no sense go at once.
+/// Parameters: 1 key.
 const ASK_BACK: &str = "\
 WITH live AS MATERIALIZED (SELECT token FROM {schema}.held_by(ARRAY[hashtextextended($1, 0)])
   WHERE lock_key = $1),
@@ -188,6 +189,8 @@ one AS (UPDATE {schema}.holders SET evicted = true
   WHERE lock_key = $1 AND token IN (SELECT token FROM live) RETURNING 1),
 several AS (UPDATE {schema}.claims SET evicted = true
   WHERE lock_key = $1 AND fence IS NOT NULL AND token IN (SELECT token FROM live) RETURNING 1),
+senseless AS (DELETE FROM {schema}.claims WHERE lock_key = $1 AND fence IS NULL
+  AND (mode !~ '^(exclusive|shared|permits:[0-9]+)$' OR token !~ '^[0-9a-f]{32}$')),
 hit AS (SELECT (SELECT count(*) FROM one) + (SELECT count(*) FROM several) AS n)
 SELECT n, CASE WHEN n > 0 THEN pg_notify('{name}', 'e ' || $1)::text END
 FROM hit";

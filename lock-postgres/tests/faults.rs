@@ -15,6 +15,7 @@ use lock_core::ConnectUrl;
 use lock_core::Engine;
 use lock_core::EngineOptions;
 use lock_core::ErrorKind;
+use lock_core::Eviction;
 use lock_core::LockGuard;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
@@ -276,4 +277,32 @@ async fn rows_are_cleaned_up_and_fences_rise_all_the_same() {
     let again = locks.lock("gone", &patient()).await.unwrap();
     assert!(again.fence() > before);
     held.unlock().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_spoilt_claim_is_named_by_a_list_passed_over_by_a_cleanup_and_cleared_by_force() {
+    let server = Server::start(&[]);
+    let (locks, mut psql) = (connect(&server.url()).await, server.psql().await);
+    let shared = patient().mode("shared".parse().unwrap());
+    let held = locks.lock("spoilt", &shared).await.unwrap();
+    let reader = locks.lock("other", &shared).await.unwrap();
+    locks.lock("freed", &patient()).await.unwrap().unlock().await.unwrap();
+    psql.run("UPDATE locks.claims SET mode = 'x' WHERE lock_key = 'spoilt'").await;
+    let error = locks.list("").await.unwrap_err();
+    assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some("spoilt")), "{error}");
+    assert!(locks.cleanup_expired().await.unwrap() > 0);
+    let freed: i64 = psql.one("SELECT count(*) FROM locks.holders WHERE lock_key = 'freed'").await;
+    assert_eq!(freed, 0);
+    assert_eq!(locks.force_unlock("spoilt", Eviction::LockOnly).await.unwrap().holders, 1);
+    is_lost(&held, secs(5)).await;
+    assert_eq!(locks.list("").await.unwrap().len(), 1);
+    psql.run(
+        "INSERT INTO locks.claims (lock_key, token, num, mode, owner, pid, session, acquired_at)
+         SELECT 'line', token, num, 'x', owner, pid, session, acquired_at FROM locks.claims",
+    )
+    .await;
+    assert_eq!(locks.list("").await.unwrap_err().key(), Some("line"));
+    locks.force_unlock("line", Eviction::LockOnly).await.unwrap();
+    assert_eq!(locks.list("").await.unwrap().len(), 1);
+    assert!(reader.is_valid());
 }

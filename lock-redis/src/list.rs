@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use lock_core::Cursor;
+use lock_core::ErrorKind;
 use lock_core::KeyState;
 use lock_core::LockKey;
 use lock_core::Page;
@@ -56,7 +57,12 @@ pub(crate) async fn purge(route: &Route) -> Result<u64> {
     for batch in names.chunks(BATCH) {
         let step = |name: &String| step(&SCRIPTS.purge, name);
         for answer in route.run_all(batch.iter().filter_map(step).collect()).await? {
-            gone += reply::count(answer?)?;
+            match answer.and_then(reply::count) {
+                Ok(count) => gone += count,
+                // It is not ours, or makes no sense: a purge touches only the expired (S10).
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(gone)
@@ -67,7 +73,8 @@ async fn in_use(route: &Route, names: Vec<String>) -> Result<Vec<KeyState>> {
     let answers = route.run_all(steps).await?;
     let mut states = Vec::new();
     for (name, answer) in names.into_iter().zip(answers) {
-        let (holders, waiting) = reply::state(answer?)?;
+        let state = answer.and_then(reply::state);
+        let (holders, waiting) = state.map_err(|error| error.about(&name))?;
         if !holders.is_empty() || waiting > 0 {
             states.push(KeyState::new(name, holders, waiting));
         }

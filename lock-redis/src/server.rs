@@ -34,7 +34,10 @@ pub(crate) struct Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -153,5 +156,17 @@ impl fmt::Debug for Login {
             .field("database", &self.database)
             .field("tls", &self.tls.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_written_as_in_a_url() {
+        for (host, written) in [("::1", "[::1]:6379"), ("h", "h:6379")] {
+            assert_eq!(Address { host: host.into(), port: 6379 }.to_string(), written);
+        }
     }
 }

@@ -12,6 +12,7 @@ use lock_core::ConnectUrl;
 use lock_core::Engine;
 use lock_core::EngineOptions;
 use lock_core::ErrorKind;
+use lock_core::Eviction;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
 use lock_core::Token;
@@ -121,4 +122,36 @@ async fn a_place_in_line_of_a_time_to_come_holds_nobody_up() {
     let fair = LockOptions::new().fair().wait(Duration::from_secs(3));
     locks.lock("a", &fair).await.unwrap().unlock().await.unwrap();
     assert_eq!(locks.status("a").await.unwrap().waiting, 0);
+}
+
+#[tokio::test]
+async fn a_spoilt_key_is_named_by_a_list_passed_over_by_a_cleanup_and_cleared_by_force() {
+    let Used { server, locks, card, line } = Used::once().await;
+    let holders = line.replace("}q:", "}h:");
+    let shared = LockOptions::new().mode("shared".parse().unwrap());
+    let waiter = Token::random();
+    let spoilt = [
+        vec![format!("SET {line} x")],
+        vec![format!("SET {card} x"), "SET a x".to_owned()],
+        vec![format!("SET {holders} x"), "SET a shared:x".to_owned()],
+        vec![format!("ZADD {line} 1 {waiter}"), format!("HSET {card} p:{waiter} soon")],
+    ];
+    for commands in spoilt {
+        locks.lock("a", &shared).await.unwrap().unlock().await.unwrap();
+        locks.lock("b", &shared).await.unwrap().unlock().await.unwrap();
+        for command in &commands {
+            let name = command.split(' ').nth(1).unwrap();
+            if command.starts_with("SET") {
+                server.command(&format!("DEL {name}"));
+            }
+            server.command(command);
+        }
+        let error = locks.list("").await.unwrap_err();
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some("a")), "{commands:?}");
+        assert!(locks.cleanup_expired().await.unwrap() > 0, "{commands:?}");
+        assert!(!server.command("KEYS lk:*").contains(":b"), "{commands:?}");
+        locks.force_unlock("a", Eviction::LockOnly).await.unwrap();
+        assert_eq!(locks.list("").await.unwrap().len(), 0, "{commands:?}");
+        locks.lock("a", &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    }
 }

@@ -110,22 +110,18 @@ impl Row {
     }
 
     fn corrupt(&self, column: &str, value: impl std::fmt::Debug) -> Error {
-        let key = &self.key;
         Error::new(
             ErrorKind::Corrupt,
-            format!("the row of {key:?} has {column} {value:?}, which this library did not write"),
+            format!("its row has {column} {value:?}, which this library did not write"),
         )
     }
 
     fn foreign(&self) -> Error {
-        let key = &self.key;
         Error::new(
             ErrorKind::Config,
-            format!(
-                "the row of {key:?} was written under another boot id since this machine started: \
-                 two machines, or containers with boot ids of their own, share the file; if that \
-                 is over, or a clock was wrong, force the unlock of this key"
-            ),
+            "its row was written under another boot id since this machine started: two machines, or \
+             containers with boot ids of their own, share the file; if that is over, or a clock was \
+             wrong, force the unlock of this key",
         )
     }
 }

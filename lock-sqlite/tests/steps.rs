@@ -202,7 +202,14 @@ async fn rows_we_did_not_write_are_corrupt_and_can_be_evicted() {
         let error = backend.attempt(&claim("k")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{change}");
         assert_eq!(backend.inspect(&mine.key).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        let freed = claim("freed");
+        acquire(&backend, &freed).await;
+        backend.release(&freed).await.unwrap();
+        let error = backend.list("", None, 9).await.unwrap_err();
+        assert_eq!((error.kind(), error.key()), (ErrorKind::Corrupt, Some("k")), "{change}");
+        assert_eq!(backend.purge().await.unwrap(), 1, "{change}");
         assert_eq!(backend.evict(&mine.key, Eviction::LockOnly).await.unwrap().holders, 1);
+        assert_eq!(backend.list("", None, 9).await.unwrap().items, [], "{change}");
     }
 }
 

@@ -17,6 +17,7 @@ use zookeeper_client::Connector;
 
 use crate::backend::Zookeeper;
 use crate::client::Client;
+use crate::names;
 
 const PORT: u16 = 2181;
 
@@ -59,6 +60,9 @@ fn explained(failure: Error) -> Error {
     Error::new(ErrorKind::Unavailable, message).with_source(failure)
 }
 
+/// The shortest session that a client can keep alive: a third of it is the time for a connection.
+const SESSION_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 /// How to reach an ensemble, and as whom.
 pub(crate) struct Config {
     pub(crate) hosts: String,
@@ -78,6 +82,12 @@ impl Config {
             given => Ok(given.unwrap_or(default)),
         };
         let session_timeout = at_least("session_timeout", Duration::from_secs(10))?;
+        if session_timeout < SESSION_TIMEOUT_MIN {
+            let least = SESSION_TIMEOUT_MIN;
+            return Err(config(format!(
+                "query key \"session_timeout\" must be at least {least:?}"
+            )));
+        }
         if session_timeout.as_millis() > 1 << 30 {
             return Err(config("query key \"session_timeout\" is too long".into()));
         }
@@ -131,6 +141,9 @@ fn chroot(url: &ConnectUrl) -> Result<String> {
     };
     match path.strip_prefix('/') {
         None => Ok("/".into()),
+        Some(components) if components.split('/').next() == Some(names::RESERVED) => {
+            Err(config("/zookeeper is the servers' own: name another chroot".into()))
+        }
         Some(components) if components.split('/').all(good) => Ok(path.into()),
         Some(_) => Err(config("the path is the chroot, as in zookeeper://h1,h2,h3/locks".into())),
     }

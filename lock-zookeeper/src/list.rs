@@ -37,7 +37,8 @@ impl Client {
         found.truncate(limit);
         let mut items = Vec::with_capacity(found.len());
         for (key, line) in &found {
-            items.push(self.state(&session, key, line).await?);
+            let state = self.state(&session, key, line).await;
+            items.push(state.map_err(|error| error.about(key))?);
         }
         let next = found.last().filter(|_| more).map(|(key, _)| Cursor(key.clone()));
         Ok(Page { items, next })
@@ -53,7 +54,7 @@ async fn keys(session: &Session, prefix: &str, after: &str) -> Result<Vec<(Strin
         let listed = children_of(session, &paths).await?;
         let mut below = Vec::new();
         for (node, children) in level.into_iter().zip(listed) {
-            let children = children?;
+            let children = children.map_err(|error| error.about(&node.key))?;
             let nested = children.iter().filter(|name| Contender::parse(name).is_none());
             below.extend(
                 nested

@@ -356,6 +356,9 @@ async fn a_url_that_cannot_be_right_is_refused() {
         ("zookeeper://h?acl=creator", "user"),
         ("zookeeper://h?sesion_timeout=1s", "session_timeout"),
         ("zookeeper://h?session_timeout=0", "above 0"),
+        ("zookeeper://h?session_timeout=1ms", "must be at least 100ms"),
+        ("zookeeper://h/zookeeper", "the servers' own"),
+        ("zookeeper://h/zookeeper/locks", "the servers' own"),
         ("zookeeper://h?fence_base=-1", "fence_base"),
         ("zookeeper://h?tls_ca=/nothing", "cannot be read"),
         #[cfg(not(feature = "tls"))]

@@ -13,6 +13,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use lock::Config;
+use lock::ErrorKind;
 use lock::LockOptions;
 
 use crate::servers::Fleet;
@@ -102,6 +103,20 @@ async fn who_names_no_ttl_gets_what_a_quorum_keeps_at_most() {
     guard.unlock().await.unwrap();
     let error = lock::connect(&fleet.url("ttl_max=2s&ttl=30s")).await.unwrap_err();
     assert!(error.to_string().ends_with("keeps a lock for at most 2s, not 30s"), "{error}");
+}
+
+#[tokio::test]
+async fn a_min_validity_that_no_lock_can_have_is_refused_at_connect_and_by_each_lock() {
+    let fleet = Fleet::start(3);
+    for query in ["min_validity=40s", "min_validity=2s&ttl=1s"] {
+        let error = lock::connect(&fleet.url(query)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{query}: {error}");
+        assert!(error.to_string().contains("min_validity wants"), "{query}: {error}");
+    }
+    let locks = lock::connect(&fleet.url("min_validity=40s&ttl=50s")).await.unwrap();
+    let brief = LockOptions::new().ttl(Duration::from_secs(10));
+    let error = locks.lock("a", &brief).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
 }
 
 #[tokio::test]

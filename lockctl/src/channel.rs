@@ -17,6 +17,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::cmsg_space;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::poll;
+use rustix::io::Errno;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvAncillaryMessage;
 use rustix::net::RecvFlags;
@@ -26,6 +30,7 @@ use rustix::net::SendFlags;
 use rustix::net::recvmsg;
 use rustix::net::sendmsg;
 use rustix::stdio::dup2_stdin;
+use rustix::time::Timespec;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::unbounded_channel;
@@ -76,6 +81,17 @@ impl Channel {
             Ok(()) => Message::decode(frame).map(Some),
             Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Tells whether [`receive`](Self::receive) has something to return at once.
+    pub(crate) fn has_news(&self) -> bool {
+        let mut fds = [PollFd::new(self, PollFlags::IN)];
+        loop {
+            match poll(&mut fds, Some(&Timespec::default())) {
+                Err(Errno::INTR) => {}
+                ready => return ready.is_ok_and(|ready| ready > 0),
+            }
         }
     }
 

@@ -95,6 +95,8 @@ fn usage_is_2() {
     says(&place, &["unlock", "k"], 2, "add --force");
     says(&place, &["run", "k", "--result-fd", "77", "--", "true"], 2, "--result-fd 77: ");
     says(&place, &["run", "k", "--ttl", "99999h", "--", "true"], 2, "--ttl may be at most");
+    let held_long = ["run", "k", "--min-hold", "99999h", "--", "true"];
+    says(&place, &held_long, 2, "--min-hold may be at most 31536000 s on sqlite");
     says(
         &place,
         &["run", "k", "--ttl", "1s", "--grace", "1s", "--", "true"],

@@ -5,6 +5,7 @@
 mod common;
 
 use std::env;
+use std::thread;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -217,4 +218,19 @@ fn when_the_guardian_is_frozen_lockctl_still_kills_a_job_without_a_lock() {
     assert_eq!(state(guardian), Some('T'));
     kill(guardian, Signal::CONT);
     assert_eq!(finish(lockctl).code, 76);
+}
+
+#[test]
+fn a_guardian_that_was_frozen_goes_by_the_renewals_it_has_missed() {
+    let place = Place::new();
+    let script = "until [ -e done ]; do sleep 0.02; done; exit 5";
+    let lockctl = place.start_job(&["run", "k", "--ttl", "1s"], "job", script);
+    let guardian = guardian(&lockctl);
+    kill(guardian, Signal::STOP);
+    // What it knows of ends within the TTL.
+    thread::sleep(TTL * 3 / 2);
+    kill(guardian, Signal::CONT);
+    std::fs::write(place.path("done"), "").unwrap();
+    let lockctl = finish(lockctl);
+    assert_eq!(lockctl.code, 5, "{}", lockctl.stderr);
 }

@@ -79,6 +79,22 @@ fn a_lock_of_a_foreign_client_is_shown_with_nulls_respected_and_taken_away_by_fo
 }
 
 #[test]
+fn what_makes_no_sense_is_named_with_the_way_to_clear_it_away() {
+    let server = Server::start(&[]);
+    let place = Place::over(&format!("{}?prefix=shop:", server.url()));
+    assert_eq!(place.run(&["acquire", "k", "--hold-for", "60s"]).code, 0);
+    let keys = server.command("KEYS lk:*:shop:k");
+    let card = keys.lines().nth(2).unwrap();
+    server.command(&format!("HSET {card} f rubbish"));
+    let way_out = "; lockctl unlock --force \"k\" clears it away";
+    says(&place, &["list"], 69, "lockctl: list \"k\" on redis: ");
+    says(&place, &["list"], 69, way_out);
+    says(&place, &["status", "k"], 69, way_out);
+    assert_eq!(place.run(&["unlock", "--force", "k"]).code, 0);
+    assert_eq!(place.run(&["list"]).code, 0);
+}
+
+#[test]
 fn when_the_server_hangs_or_dies_the_job_is_stopped_at_its_deadline_and_it_is_76() {
     let mut server = Server::start(&[]);
     let place = Place::over(&server.url());

@@ -224,7 +224,8 @@ impl Engine {
         let mut cursor = None;
         loop {
             let list = || self.0.backend.list(&prefix, cursor.clone(), PAGE);
-            let page = self.0.repeated("list", list).await?;
+            let page = self.0.repeated("list", list).await;
+            let page = page.map_err(|error| error.with_key(|key| self.0.strip(key).to_owned()))?;
             all.extend(page.items.into_iter().map(|mut state| {
                 state.key = self.0.strip(&state.key).to_owned();
                 state

@@ -32,6 +32,7 @@ pub(crate) fn claim(
     profile.check_mode(options.mode)?;
     check_fair(shared, options.fair)?;
     let ttl = shared.parse_ttl(options.ttl)?;
+    profile.check_validity(ttl)?;
     check_grace(options.grace, ttl)?;
     let owner = match &options.owner {
         Some(name) => Owner::new(name)?,

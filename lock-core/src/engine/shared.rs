@@ -80,7 +80,8 @@ impl Shared {
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         };
-        shared.parse_ttl(None)?;
+        let ttl = shared.parse_ttl(None)?;
+        shared.profile.check_validity(ttl)?;
         Ok(shared)
     }
 
@@ -238,8 +239,10 @@ impl Shared {
         if settled {
             return Ok(());
         }
-        let message =
-            format!("{unpaid} releases are not confirmed after {timeout:?}; TTLs end them");
+        let message = match unpaid {
+            1 => format!("1 release is not confirmed after {timeout:?}: the TTL ends the lock"),
+            n => format!("{n} releases are not confirmed after {timeout:?}: TTLs end the locks"),
+        };
         Err(Error::new(ErrorKind::Timeout, message))
     }
 }

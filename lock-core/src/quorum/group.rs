@@ -54,9 +54,10 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn new(
         members: Vec<Member>,
-        kind: Kind,
+        mut kind: Kind,
         options: QuorumOptions,
     ) -> Result<Arc<Self>> {
+        kind.profile.min_validity = options.min_validity.unwrap_or_default();
         let executor = Executor::new(options.background.clone())?;
         let node = |member: Member| {
             let Member { name, backend } = member;
@@ -133,7 +134,7 @@ impl Group {
                 format!("backend {name} keeps a lock for at most {max:?}, not {:?}", claim.ttl);
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        Ok(())
+        profile.check_validity(claim.ttl.max(profile.ttl_min))
     }
 
     /// The claim with a TTL that every member can grant.

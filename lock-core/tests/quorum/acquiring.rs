@@ -239,6 +239,20 @@ async fn what_is_too_short_to_be_worth_it_is_released() {
 }
 
 #[tokio::test]
+async fn a_ttl_that_cannot_leave_what_has_to_be_left_is_refused_before_any_member_is_asked() {
+    let best = TTL - drift(TTL);
+    for (least, good) in [(best, true), (best + ms(1), false)] {
+        let rig = Rig::with(3, |options| options.min_validity(least));
+        let attempt = rig.quorum.attempt(&claim()).await;
+        assert_eq!(attempt.is_ok(), good, "{attempt:?}");
+        if let Err(error) = attempt {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+            assert!(error.message().contains("min_validity wants"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_repeat_has_the_same_fence_and_a_new_lease() {
     let rig = Rig::new();
     let claim = claim();

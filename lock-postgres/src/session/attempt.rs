@@ -248,7 +248,7 @@ impl Session {
         match self.look(&claims).await {
             Ok(scenes) => {
                 for ((claim, reply), scene) in refused.into_iter().zip(scenes) {
-                    drop(reply.send(Ok(scene.refuse(&claim))));
+                    drop(reply.send(scene.map(|scene| scene.refuse(&claim))));
                 }
             }
             Err(error) => refuse_all(refused, &error),

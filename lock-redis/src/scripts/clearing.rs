@@ -2,9 +2,22 @@
 
 /// Takes the lock from whoever holds it, whatever is stored under its name; the card keeps the fence.
 ///
+/// What is stored in the place of its companions goes too, and places in line that make no sense: this is the
+/// way out of that.
+///
 /// Arguments: 1 command to publish with. Answers how many held it.
 pub(super) const EVICT: &str = "\
 local count = 0
+for i, kind in ipairs({'hash', 'zset', 'zset'}) do
+  if redis.call('TYPE', KEYS[i + 1]).ok ~= kind then redis.call('DEL', KEYS[i + 1]) end
+end
+for _, token in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
+  local stored = redis.call('HGET', KEYS[2], 'p:' .. token)
+  if stored and not string.match(stored, '^%d+ .+$') then
+    redis.call('ZREM', KEYS[4], token)
+    redis.call('HDEL', KEYS[2], 'p:' .. token)
+  end
+end
 local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'string' then
   local time = redis.call('TIME')

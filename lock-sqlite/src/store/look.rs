@@ -63,7 +63,8 @@ impl Store {
         let rows = self.rows(&self.sql.list, values, Row::read)?;
         let by_key = by_key(&rows);
         let state = |(key, rows): (&&str, &Vec<&Row>)| {
-            Ok(Seen::of(rows.iter().copied(), &at)?.scene.state(key))
+            let seen = Seen::of(rows.iter().copied(), &at).map_err(|error| error.about(key))?;
+            Ok(seen.scene.state(key))
         };
         let items = by_key.iter().take(limit).map(state).collect::<Result<Vec<_>>>()?;
         let more = (by_key.len() > limit).then(|| items.last().map(|last| last.key.clone()));

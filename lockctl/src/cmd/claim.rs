@@ -26,6 +26,7 @@ pub(super) fn options(
     caller: &Caller,
     (flag, ttl): (&str, Option<Duration>),
 ) -> Result<LockOptions, Outcome> {
+    context.check_ttl("--min-hold", claim.min_hold)?;
     let owner = claim.owner.clone().unwrap_or_else(|| place::default_owner(caller.process()));
     let mut options = LockOptions::new()
         .wait(claim.wait.clone())

@@ -89,7 +89,9 @@ impl Context {
     /// Settles what is still owed to the store and closes the connection.
     async fn close(&self) {
         if let Err(error) = self.provider.shutdown(FAREWELL).await {
-            output::say(&format!("{error}; the locks end by their TTL"));
+            let known = error.kind() == ErrorKind::Timeout;
+            let fate = if known { "" } else { "; the locks end by their TTL" };
+            output::say(&format!("{error}{fate}"));
         }
     }
 
@@ -175,6 +177,14 @@ fn block_on(command: impl Future<Output = Result<Outcome, Outcome>>) -> Result<O
     // What the store left unfinished must not keep us.
     runtime.shutdown_background();
     outcome
+}
+
+/// What cannot be shown: of a key whose data makes no sense, with the way out.
+fn not_shown(error: lock::Error) -> Outcome {
+    let key = error.key().filter(|_| error.kind() == ErrorKind::Corrupt);
+    let way_out = key.map(|key| format!("; lockctl unlock --force {key:?} clears it away"));
+    let outcome = Outcome::from(error);
+    Outcome { message: outcome.message.clone() + &way_out.unwrap_or_default(), ..outcome }
 }
 
 /// The lock of a handle is gone.

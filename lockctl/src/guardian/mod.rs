@@ -131,7 +131,10 @@ impl Guardian {
         // A job that ended while it was being started has given no sign.
         let mut news = true;
         let status = loop {
-            match self.plan.due(timer::now()) {
+            // Taken before the orders are read: whenever it was frozen, no renewal of that time is missed.
+            let now = timer::now();
+            self.obey();
+            match self.plan.due(now) {
                 Some(Step::Ask) => self.job.ask(),
                 Some(Step::Kill) => self.job.signal(Signal::KILL),
                 None => {}
@@ -160,21 +163,20 @@ impl Guardian {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let [children, keeper] = [0, 2].map(|i: usize| !fds[i].revents().is_empty());
-        if keeper {
-            self.obey();
-        }
-        Ok(children)
+        Ok(!fds[0].revents().is_empty())
     }
 
+    /// Does all that the keeper has asked for until now.
     fn obey(&mut self) {
-        match self.keeper.receive() {
-            Ok(Some(Message::Renewed(deadline))) => self.plan.renew(deadline),
-            Ok(Some(Message::Signal(signal))) => self.pass_on(signal),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => {
-                self.keeper_gone = true;
-                self.plan.renew(Deadline::PAST);
+        while !self.keeper_gone && self.keeper.has_news() {
+            match self.keeper.receive() {
+                Ok(Some(Message::Renewed(deadline))) => self.plan.renew(deadline),
+                Ok(Some(Message::Signal(signal))) => self.pass_on(signal),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    self.keeper_gone = true;
+                    self.plan.renew(Deadline::PAST);
+                }
             }
         }
     }

@@ -25,9 +25,11 @@ impl Plan {
         Self { deadline, done: None }
     }
 
-    /// Takes a new deadline. A job that was asked to end stays asked.
+    /// Takes a new deadline. A job that was asked to end stays asked, and what is lost stays lost.
     pub(super) fn renew(&mut self, deadline: Deadline) {
-        self.deadline = deadline;
+        if self.deadline != Deadline::PAST {
+            self.deadline = deadline;
+        }
     }
 
     /// Returns the step that is due and notes it as done.
@@ -100,6 +102,7 @@ mod tests {
     fn a_lost_lock_and_a_late_look_kill_without_asking() {
         let mut plan = Plan::new(deadline(10, 20));
         plan.renew(Deadline::PAST);
+        plan.renew(deadline(30, 40));
         assert_eq!(plan.due(at(1)), Some(Step::Kill));
         assert_eq!(Plan::new(deadline(10, 20)).due(at(25)), Some(Step::Kill));
     }
