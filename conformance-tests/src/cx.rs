@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt::Debug;
 use std::num::NonZeroU32;
+use std::panic::Location;
 use std::slice;
 use std::sync::Arc;
 use std::task::Poll;
@@ -222,17 +223,34 @@ pub(crate) fn opts() -> LockOptions {
 }
 
 /// Locks, with patience.
-pub(crate) async fn lock(engine: &Provider, key: &str, options: LockOptions) -> Outcome<LockGuard> {
-    let options = if options.wait.is_none() { options.wait(ms(10_000)) } else { options };
-    Ok(engine.lock(key, &options).await?)
+#[track_caller]
+pub(crate) fn lock(
+    engine: &Provider,
+    key: &str,
+    options: LockOptions,
+) -> impl Future<Output = Outcome<LockGuard>> {
+    blaming_caller(async move {
+        let options = if options.wait.is_none() { options.wait(ms(10_000)) } else { options };
+        Ok(engine.lock(key, &options).await?)
+    })
 }
 
 /// Tries and must find the key held.
-pub(crate) async fn excluded(engine: &Provider, key: &str) -> Outcome {
-    match engine.try_lock(key, &opts()).await? {
-        TryLock::Held(_) => Ok(()),
-        TryLock::Acquired(guard) => Err(Failure::new(format!("a second guard: {guard:?}"))),
-    }
+#[track_caller]
+pub(crate) fn excluded(engine: &Provider, key: &str) -> impl Future<Output = Outcome> {
+    blaming_caller(async move {
+        match engine.try_lock(key, &opts()).await? {
+            TryLock::Held(_) => Ok(()),
+            TryLock::Acquired(guard) => Err(Failure::new(format!("a second guard: {guard:?}"))),
+        }
+    })
+}
+
+/// Blames the line that called the caller, which is that of a case, for what fails in `step`.
+#[track_caller]
+fn blaming_caller<T>(step: impl Future<Output = Outcome<T>>) -> impl Future<Output = Outcome<T>> {
+    let line = Location::caller();
+    async move { step.await.map_err(|failure| failure.at(line)) }
 }
 
 /// Takes the error that a call must end with.
@@ -258,70 +276,96 @@ pub(crate) fn granted(attempt: Attempt) -> Outcome<(Fence, Lease)> {
     }
 }
 
-pub(crate) async fn acquire(client: &dyn Backend, claim: &Claim) -> Outcome<(Fence, Lease)> {
-    granted(client.attempt(claim).await?)
+#[track_caller]
+pub(crate) fn acquire(
+    client: &dyn Backend,
+    claim: &Claim,
+) -> impl Future<Output = Outcome<(Fence, Lease)>> {
+    blaming_caller(async move { granted(client.attempt(claim).await?) })
 }
 
 /// Keeps one claim.
-pub(crate) async fn keep(client: &dyn Backend, claim: &Claim) -> Outcome<Kept> {
-    let kept = client.keep(slice::from_ref(claim)).await?;
-    match kept[..] {
-        [kept] => Ok(kept),
-        _ => Err(Failure::new(format!("one claim was kept as {kept:?}"))),
-    }
+#[track_caller]
+pub(crate) fn keep(client: &dyn Backend, claim: &Claim) -> impl Future<Output = Outcome<Kept>> {
+    blaming_caller(async move {
+        let kept = client.keep(slice::from_ref(claim)).await?;
+        match kept[..] {
+            [kept] => Ok(kept),
+            _ => Err(Failure::new(format!("one claim was kept as {kept:?}"))),
+        }
+    })
 }
 
 /// Attempts and must find the key held.
-pub(crate) async fn refused(client: &dyn Backend, claim: &Claim) -> Outcome {
-    match client.attempt(claim).await? {
-        Attempt::Held { .. } => Ok(()),
-        Attempt::Acquired { fence, .. } => {
-            Err(Failure::new(format!("{} was granted a second time, fence {fence}", claim.key)))
+#[track_caller]
+pub(crate) fn refused(client: &dyn Backend, claim: &Claim) -> impl Future<Output = Outcome> {
+    blaming_caller(async move {
+        match client.attempt(claim).await? {
+            Attempt::Held { .. } => Ok(()),
+            Attempt::Acquired { fence, .. } => {
+                Err(Failure::new(format!("{} was granted a second time, fence {fence}", claim.key)))
+            }
         }
-    }
+    })
 }
 
 /// Repeats `attempt` until it succeeds, and fails if that takes longer than `bound`.
-pub(crate) async fn acquired_within(
+#[track_caller]
+pub(crate) fn acquired_within(
     client: &dyn Backend,
     claim: &Claim,
     bound: Duration,
-) -> Outcome<(Fence, Lease)> {
-    let until = now() + bound;
-    loop {
-        if let Attempt::Acquired { fence, lease } = client.attempt(claim).await? {
-            return Ok((fence, lease));
+) -> impl Future<Output = Outcome<(Fence, Lease)>> {
+    blaming_caller(async move {
+        let until = now() + bound;
+        loop {
+            if let Attempt::Acquired { fence, lease } = client.attempt(claim).await? {
+                return Ok((fence, lease));
+            }
+            if now() > until {
+                return Err(Failure::new(format!(
+                    "{} was not granted within {bound:?}",
+                    claim.key
+                )));
+            }
+            sleep(ms(5)).await;
         }
-        if now() > until {
-            return Err(Failure::new(format!("{} was not granted within {bound:?}", claim.key)));
-        }
-        sleep(ms(5)).await;
-    }
+    })
 }
 
 /// Waits until nobody holds `key` or stands in its line.
-pub(crate) async fn free(client: &dyn Backend, key: &LockKey, bound: Duration) -> Outcome {
-    settled(client, key, bound, |state| !state.is_locked() && state.waiting == 0).await
+#[track_caller]
+pub(crate) fn free(
+    client: &dyn Backend,
+    key: &LockKey,
+    bound: Duration,
+) -> impl Future<Output = Outcome> {
+    blaming_caller(async move {
+        settled(client, key, bound, |state| !state.is_locked() && state.waiting == 0).await
+    })
 }
 
 /// Waits until the store says of `key` what it should.
-pub(crate) async fn settled(
+#[track_caller]
+pub(crate) fn settled(
     client: &dyn Backend,
     key: &LockKey,
     bound: Duration,
     good: impl Fn(&KeyState) -> bool,
-) -> Outcome {
-    let until = now() + bound;
-    loop {
-        let state = client.inspect(key).await?;
-        if good(&state) {
-            return Ok(());
+) -> impl Future<Output = Outcome> {
+    blaming_caller(async move {
+        let until = now() + bound;
+        loop {
+            let state = client.inspect(key).await?;
+            if good(&state) {
+                return Ok(());
+            }
+            if now() > until {
+                return Err(Failure::new(format!("after {bound:?} still {state:?}")));
+            }
+            sleep(ms(5)).await;
         }
-        if now() > until {
-            return Err(Failure::new(format!("after {bound:?} still {state:?}")));
-        }
-        sleep(ms(5)).await;
-    }
+    })
 }
 
 /// Polls `future` at most `polls` times, each time it is woken, and drops it then.
@@ -343,9 +387,15 @@ pub(crate) async fn drop_after<T>(future: impl Future<Output = T>, polls: usize)
 }
 
 /// Waits for `future` and fails if it takes longer than `bound`.
-pub(crate) async fn within<T>(bound: Duration, future: impl Future<Output = T>) -> Outcome<T> {
-    match tokio::time::timeout(bound, future).await {
-        Ok(output) => Ok(output),
-        Err(_) => Err(Failure::new(format!("took longer than {bound:?}"))),
-    }
+#[track_caller]
+pub(crate) fn within<T>(
+    bound: Duration,
+    future: impl Future<Output = T>,
+) -> impl Future<Output = Outcome<T>> {
+    blaming_caller(async move {
+        match tokio::time::timeout(bound, future).await {
+            Ok(output) => Ok(output),
+            Err(_) => Err(Failure::new(format!("took longer than {bound:?}"))),
+        }
+    })
 }

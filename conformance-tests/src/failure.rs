@@ -14,7 +14,7 @@ pub struct Failure(End);
 
 #[derive(Debug, Clone)]
 enum End {
-    Failed(String),
+    Failed(String, &'static Location<'static>),
     Skipped(String),
 }
 
@@ -22,8 +22,7 @@ impl Failure {
     /// Fails with `message` and the caller's line.
     #[track_caller]
     pub fn new(message: impl Display) -> Self {
-        let at = Location::caller();
-        Self(End::Failed(format!("{message} ({}:{})", at.file(), at.line())))
+        Self(End::Failed(message.to_string(), Location::caller()))
     }
 
     /// Ends the case without a verdict: this store or fixture cannot do what it is about.
@@ -31,9 +30,19 @@ impl Failure {
         Self(End::Skipped(reason.to_string()))
     }
 
+    /// Names another line: that of a case, which tells more than the helper's that it called.
+    pub(crate) fn at(mut self, line: &'static Location<'static>) -> Self {
+        if let End::Failed(_, at) = &mut self.0 {
+            *at = line;
+        }
+        self
+    }
+
     pub(crate) fn into_verdict(self) -> Verdict {
         match self.0 {
-            End::Failed(message) => Verdict::Failed(message),
+            End::Failed(message, at) => {
+                Verdict::Failed(format!("{message} ({}:{})", at.file(), at.line()))
+            }
             End::Skipped(reason) => Verdict::Skipped(reason),
         }
     }

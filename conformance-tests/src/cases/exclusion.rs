@@ -2,21 +2,25 @@
 
 use futures_util::future::join_all;
 use lock_core::Attempt;
+use lock_core::Kept;
 
 use crate::Cx;
 use crate::Outcome;
 use crate::case::cases;
 use crate::cx::acquire;
+use crate::cx::keep;
 use crate::cx::ms;
 use crate::cx::refused;
 use crate::cx::within;
 use crate::failure::check;
+use crate::failure::check_matches;
 
 cases! { "exclusion":
     "G1 S1" "A1" of_two_claims_one_holds;
     "G1 S1" "A1" of_many_racing_claims_one_holds;
     "G9" "A2" two_keys_are_two_locks;
     "S1" "" a_released_key_is_free;
+    "G1" "" a_client_that_closes_frees_no_lock_of_others;
     "S6" "A13" a_refusal_does_not_wait;
     "S1" "A14" a_refusal_tells_what_it_knows;
 }
@@ -60,6 +64,17 @@ async fn a_released_key_is_free(cx: Cx) -> Outcome {
     acquire(&*first, &claim).await?;
     first.release(&claim).await?;
     acquire(&*second, &cx.claim("a")).await?;
+    Ok(())
+}
+
+async fn a_client_that_closes_frees_no_lock_of_others(cx: Cx) -> Outcome {
+    let (first, second) = (cx.client().await?, cx.client().await?);
+    let claim = cx.claim("a");
+    acquire(&*first, &claim).await?;
+    refused(&*second, &cx.claim("a")).await?;
+    second.close().await?;
+    refused(&*cx.client().await?, &cx.claim("a")).await?;
+    check_matches!(keep(&*first, &claim).await?, Kept::Renewed { .. });
     Ok(())
 }
 

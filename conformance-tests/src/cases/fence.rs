@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lock_core::Attempt;
+use lock_core::Claim;
 use lock_core::Eviction;
 use lock_core::Fence;
 use lock_core::FenceKind;
@@ -40,6 +41,17 @@ async fn above(client: &SharedBackend, cx: &Cx, last: Fence) -> Outcome<Fence> {
     Ok(fence)
 }
 
+/// Returns a claim whose fence is ahead of the store's clock, so that the clock alone cannot lift the next one
+/// above it.
+fn ahead(client: &SharedBackend, cx: &Cx) -> Outcome<Claim> {
+    let mut claim = cx.claim("a");
+    if client.profile().fence == FenceKind::Clocked {
+        let hour = 3_600_000_000;
+        claim.fence_floor = Some(Fence::new(lock_core::Clock::system().unix_micros() + hour)?);
+    }
+    Ok(claim)
+}
+
 async fn rises_over_releases(cx: Cx) -> Outcome {
     let clients = [cx.client().await?, cx.client().await?];
     let mut last = None;
@@ -55,7 +67,8 @@ async fn rises_over_releases(cx: Cx) -> Outcome {
 
 async fn rises_over_expiry(cx: Cx) -> Outcome {
     let (first, second) = (cx.client().await?, cx.client().await?);
-    let claim = cx.claim_for("a", cx.ttl(&*first));
+    let mut claim = ahead(&first, &cx)?;
+    claim.ttl = cx.ttl(&*first);
     let (fence, lease) = acquire(&*first, &claim).await?;
     cx.lapse(&*second, &claim.key, lease).await?;
     above(&second, &cx, fence).await.map(drop)
@@ -63,12 +76,7 @@ async fn rises_over_expiry(cx: Cx) -> Outcome {
 
 async fn rises_over_cleanup(cx: Cx) -> Outcome {
     let client = cx.client().await?;
-    let mut claim = cx.claim("a");
-    if client.profile().fence == FenceKind::Clocked {
-        // Ahead of the clock, so that the clock alone cannot lift the next fence above it.
-        let ahead = lock_core::Clock::system().unix_micros() + 3_600_000_000;
-        claim.fence_floor = Some(Fence::new(ahead)?);
-    }
+    let claim = ahead(&client, &cx)?;
     let (fence, _) = acquire(&*client, &claim).await?;
     client.release(&claim).await?;
     client.purge().await?;
@@ -77,7 +85,7 @@ async fn rises_over_cleanup(cx: Cx) -> Outcome {
 
 async fn rises_over_force_unlock(cx: Cx) -> Outcome {
     let (first, second) = (cx.client().await?, cx.client().await?);
-    let claim = cx.claim("a");
+    let claim = ahead(&first, &cx)?;
     let (mut fence, _) = acquire(&*first, &claim).await?;
     for _ in 0..3 {
         second.evict(&claim.key, Eviction::LockOnly).await?;

@@ -4,6 +4,7 @@ use std::slice;
 
 use lock_core::Attempt;
 use lock_core::Kept;
+use lock_core::Release;
 
 use crate::Cx;
 use crate::Outcome;
@@ -29,6 +30,7 @@ cases! { "lease":
     "S11" "B5" keeping_does_not_revive_the_expired;
     "S11" "" keeping_can_bring_the_end_nearer [LeasePerLock];
     "S11" "A10" each_lock_runs_its_own_ttl [LeasePerLock];
+    "S11" "A10" of_the_longest_ttl_is_run_in_full [LeasePerLock];
     "G3" "A11" a_ttl_too_small_is_raised_and_told;
     "S11 G3" "" a_lease_begins_no_later_than_the_call_ends;
     "S1" "" keeping_answers_each_claim_in_its_place;
@@ -116,6 +118,20 @@ async fn each_lock_runs_its_own_ttl(cx: Cx) -> Outcome {
     check!(long.ttl >= ms(59_000), "asked for a minute, the lease is {long:?}");
     acquired_within(&*second, &cx.claim("short"), lease.ttl + SLACK).await?;
     refused(&*second, &cx.claim("long")).await
+}
+
+async fn of_the_longest_ttl_is_run_in_full(cx: Cx) -> Outcome {
+    let (first, second) = (cx.client().await?, cx.client().await?);
+    let longest = first.profile().ttl_max;
+    let claim = cx.claim_for("a", longest);
+    let (_, lease) = acquire(&*first, &claim).await?;
+    check!(lease.ttl >= longest * 9 / 10, "asked for {longest:?}, the lease is {lease:?}");
+    refused(&*second, &cx.claim("a")).await?;
+    let state = second.inspect(&claim.key).await?;
+    let left = state.holders.first().and_then(|holder| holder.expires_in);
+    check!(left.is_none_or(|left| left >= longest * 9 / 10), "of {longest:?} are left {left:?}");
+    check_matches!(first.release(&claim).await?, Release::Released);
+    Ok(())
 }
 
 async fn a_ttl_too_small_is_raised_and_told(cx: Cx) -> Outcome {

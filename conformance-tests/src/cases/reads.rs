@@ -4,6 +4,8 @@ use std::slice;
 
 use lock_core::Backend;
 use lock_core::Kept;
+use lock_core::MAX_OWNER_BYTES;
+use lock_core::Owner;
 use lock_core::Peek;
 
 use crate::Cx;
@@ -22,6 +24,8 @@ use crate::failure::check_matches;
 
 cases! { "reads":
     "S10" "A14" inspect_shows_the_holder;
+    "S10" "" inspect_shows_the_whole_name_of_an_owner;
+    "S3 S10" "" inspect_shows_how_long_is_left [LeasePerLock];
     "S10" "A14" inspect_shows_a_free_key_as_free;
     "S10" "A14" inspect_shows_an_expired_lock_as_free;
     "S10 S3" "" looking_does_not_prolong_a_lease [LeasePerLock];
@@ -66,6 +70,37 @@ async fn inspect_shows_the_holder(cx: Cx) -> Outcome {
     check!(holder.expires_in.is_none_or(|left| left <= claim.ttl), "too long: {holder:?}");
     check!(holder.other_key.is_none() && state.waiting == 0, "made up: {state:?}");
     check!(state.key == claim.key.as_str(), "{:?} is called {:?}", claim.key, state.key);
+    Ok(())
+}
+
+async fn inspect_shows_the_whole_name_of_an_owner(cx: Cx) -> Outcome {
+    let (first, second) = (cx.client().await?, cx.client().await?);
+    let odd = r#"Ann O'Neil@host:4711, "x" \ 50% {é🔒} | null "#;
+    let name = odd.to_owned() + &"n".repeat(MAX_OWNER_BYTES - odd.len());
+    let mut claim = cx.claim("a");
+    claim.owner = Owner::new(&name)?;
+    acquire(&*first, &claim).await?;
+    let state = second.inspect(&claim.key).await?;
+    let shown = state.holders.first().and_then(|holder| holder.owner.as_deref());
+    check!(shown == Some(&*name), "owner {name:?} is shown as {shown:?}");
+    Ok(())
+}
+
+async fn inspect_shows_how_long_is_left(cx: Cx) -> Outcome {
+    let (first, second) = (cx.client().await?, cx.client().await?);
+    let claim = cx.claim("a");
+    let (_, lease) = acquire(&*first, &claim).await?;
+    let granted = now();
+    sleep(ms(300)).await;
+    let asked = now();
+    let state = second.inspect(&claim.key).await?;
+    let Some(left) = state.holders.first().and_then(|holder| holder.expires_in) else {
+        return Err(crate::Failure::skipped("the store does not tell how long is left"));
+    };
+    // The store's clock may run a little slower, and round up.
+    let most = lease.ttl - asked.saturating_since(granted) + ms(50);
+    let least = lease.ttl.saturating_sub(now().saturating_since(lease.since) + SLACK);
+    check!((least..=most).contains(&left), "{left:?} left, not {least:?} to {most:?}");
     Ok(())
 }
 
@@ -174,6 +209,8 @@ async fn list_takes_its_prefix_literally(cx: Cx) -> Outcome {
     for name in ["a_1", "ab1", "a%1", "a*1", "a?1", "a[b]1", "a\\1", "A_1"] {
         acquire(&*client, &cx.claim(name)).await?;
     }
+    // What is looked for further inside is no prefix.
+    acquire(&*client, &cx.claim(&format!("x{}", full(&cx, "a_1")))).await?;
     for prefix in ["a_", "a%", "a*", "a?", "a[b]", "a\\"] {
         let listed = names(&*client, &full(&cx, prefix), 100).await?;
         check!(listed == [full(&cx, &format!("{prefix}1"))], "{prefix} found {listed:?}");

@@ -65,6 +65,8 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
     (Flaw::FenceResetsOnExpiry, &["fence::rises_over_expiry"]),
     (Flaw::FenceResetsOnPurge, &["fence::rises_over_cleanup"]),
     (Flaw::FenceResetsOnEvict, &["fence::rises_over_force_unlock"]),
+    (Flaw::EvictLeavesFenceToClock, &["fence::rises_over_force_unlock"]),
+    (Flaw::ExpiryLeavesFenceToClock, &["fence::rises_over_expiry"]),
     (Flaw::FenceDrawnFirst, &["fence::rises_in_real_time_order"]),
     (
         Flaw::FenceWithoutClock,
@@ -95,6 +97,11 @@ pub(crate) const KILLS: &[(Flaw, &[&str])] = &[
         &["reads::list_leaves_out_what_is_free", "line::is_empty_when_all_have_left"],
     ),
     (Flaw::ListHasWildcards, &["reads::list_takes_its_prefix_literally"]),
+    (Flaw::ListFindsInside, &["reads::list_takes_its_prefix_literally"]),
+    (Flaw::OwnerCut, &["reads::inspect_shows_the_whole_name_of_an_owner"]),
+    (Flaw::ShowsWholeLease, &["reads::inspect_shows_how_long_is_left"]),
+    (Flaw::CloseFreesAll, &["exclusion::a_client_that_closes_frees_no_lock_of_others"]),
+    (Flaw::LongTtlCut, &["lease::of_the_longest_ttl_is_run_in_full"]),
     (Flaw::PurgeDeletesLive, &["reads::cleanup_leaves_the_living"]),
     (
         Flaw::EvictDoesNothing,

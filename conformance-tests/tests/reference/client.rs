@@ -172,6 +172,6 @@ impl Backend for Client {
     }
 
     async fn close(&self) -> Result<()> {
-        Ok(())
+        self.wire.close().await
     }
 }

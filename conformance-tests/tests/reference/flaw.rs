@@ -45,6 +45,10 @@ pub(crate) enum Flaw {
     FenceResetsOnRelease,
     /// The end of a lease forgets how far fences were.
     FenceResetsOnExpiry,
+    /// A force unlock removes the record, and leaves the next fence to the clock alone.
+    EvictLeavesFenceToClock,
+    /// The end of a lease removes the record, and leaves the next fence to the clock alone.
+    ExpiryLeavesFenceToClock,
     /// Fences count from one for each new record.
     FenceWithoutClock,
     /// Looking re-arms the lease.
@@ -73,6 +77,8 @@ pub(crate) enum Flaw {
     ListShowsFree,
     /// A listing takes `_` and `%` as wildcards.
     ListHasWildcards,
+    /// A listing finds its prefix anywhere in a key.
+    ListFindsInside,
     /// A listing is ordered without case.
     ListUnordered,
     /// Release does not leave the line.
@@ -91,6 +97,8 @@ pub(crate) enum Flaw {
     LineUncounted,
     /// The TTL asked for is ignored: a minute for all.
     TtlIgnored,
+    /// The store runs no lease longer than an hour.
+    LongTtlCut,
     /// The TTL of a keep is ignored.
     KeepIgnoresTtl,
     /// A keep changes nothing.
@@ -129,6 +137,12 @@ pub(crate) enum Flaw {
     EvictOvercounts,
     /// Holders are shown under a wrong name and fence.
     ShowsWrongHolder,
+    /// The name of an owner ends at its first colon.
+    OwnerCut,
+    /// A lease is always shown as if it had just begun.
+    ShowsWholeLease,
+    /// A client that closes takes all locks with it.
+    CloseFreesAll,
     /// Releases give no hint.
     HintsMissing,
     /// A dropped watch leaves something behind that eats the next release.

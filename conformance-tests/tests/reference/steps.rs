@@ -205,6 +205,9 @@ impl Backend for Steps {
     }
 
     async fn close(&self) -> Result<()> {
+        if self.has(Flaw::CloseFreesAll) {
+            self.store.forget();
+        }
         Ok(())
     }
 }

@@ -137,6 +137,9 @@ impl Steps {
         let most = if self.has(Flaw::EvictTakesOne) { 1 } else { usize::MAX };
         let hit = slot.holders.drain(..most.min(slot.holders.len())).count();
         slot.forgot |= self.has(Flaw::FenceResetsOnEvict);
+        if self.has(Flaw::EvictLeavesFenceToClock) {
+            slot.fence = 0;
+        }
         if !self.has(Flaw::EvictSilent) && !self.has(Flaw::LossHidden) {
             self.tell(state, name);
         }

@@ -34,13 +34,20 @@ impl Steps {
     pub(super) fn holders(&self, slot: &Slot) -> Vec<Holder> {
         let wrong = self.has(Flaw::ShowsWrongHolder);
         let show = |held: &Held| {
-            let holder = Holder::new().owned_by(if wrong { "somebody" } else { &held.owner });
+            let name = match self.flaw {
+                Some(Flaw::OwnerCut) => held.owner.split(':').next().unwrap_or_default(),
+                _ if wrong => "somebody",
+                _ => &held.owner,
+            };
+            let holder = Holder::new().owned_by(name);
             let holder = holder.in_mode(match self.flaw {
                 Some(Flaw::ShowsWrongMode) => Mode::Exclusive,
                 _ => held.mode,
             });
             let fence = Fence::new(held.fence + u64::from(wrong)).expect("a fence of our own");
-            holder.with_fence(fence).expiring_in(held.until.saturating_since(now()))
+            let whole = self.has(Flaw::ShowsWholeLease).then(|| Duration::from_secs(60));
+            let left = whole.unwrap_or_else(|| held.until.saturating_since(now()));
+            holder.with_fence(fence).expiring_in(left)
         };
         let most = if self.has(Flaw::ShowsOneHolder) { 1 } else { usize::MAX };
         slot.holders.iter().take(most).map(show).collect()
@@ -96,7 +103,8 @@ impl Steps {
         for (name, slot) in &mut state.keys {
             self.expire(slot);
             let shown = !slot.holders.is_empty() || !slot.line.is_empty() || free;
-            if name.starts_with(&literal) && *name > after && shown {
+            let inside = self.has(Flaw::ListFindsInside) && name.contains(&literal);
+            if (name.starts_with(&literal) || inside) && *name > after && shown {
                 let times = if self.has(Flaw::ListsEachHolder) { slot.holders.len() } else { 1 };
                 items.extend(vec![self.state(name, slot); times]);
             }

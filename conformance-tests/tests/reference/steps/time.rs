@@ -34,6 +34,7 @@ impl Steps {
     pub(super) fn end(&self, lease: Lease) -> BootInstant {
         match self.flaw {
             Some(Flaw::ExpiryIgnored) => BootInstant::FAR,
+            Some(Flaw::LongTtlCut) => lease.since + lease.ttl.min(Duration::from_secs(3600)),
             Some(Flaw::FreesEarly) => lease.since + lease.ttl * 4 / 5,
             _ => lease.since + lease.ttl,
         }
@@ -60,6 +61,9 @@ impl Steps {
         let gone = gone.last();
         slot.dead = true;
         slot.forgot |= self.has(Flaw::FenceResetsOnExpiry);
+        if self.has(Flaw::ExpiryLeavesFenceToClock) {
+            slot.fence = 0;
+        }
         if self.revives() || self.has(Flaw::RepeatAfterExpiry) {
             slot.released = gone.map(|held| (held.token, held.fence));
         }
