@@ -152,7 +152,7 @@ impl Guardian {
     }
 
     /// Waits for the keeper, a child or the time, and tells whether it was a child.
-    fn wait(&mut self) -> io::Result<bool> {
+    fn wait(&self) -> io::Result<bool> {
         let mut fds = [
             PollFd::new(&self.children, PollFlags::IN),
             PollFd::new(&self.timer, PollFlags::IN),
