@@ -204,7 +204,7 @@ impl Suite {
     fn summarise(&self) {
         let ignored = self.ignored.lock().unwrap_or_else(PoisonError::into_inner);
         for ((fixture, reason), cases) in ignored.iter() {
-            println!("ignored on {fixture}: {cases}, for {reason}");
+            println!("ignored on {fixture}: {cases} cases, as {reason}");
         }
     }
 }
