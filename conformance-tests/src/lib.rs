@@ -13,7 +13,8 @@
 //! - Each [`Case`] makes one claim, cites its clause (`S1`–`S12` for stores, `G1`–`G12` for users) and
 //!   runs in a namespace, on a thread and within a time of its own. Its trial is called
 //!   `fixture/group::sentence`; filters and `--list` work as in `cargo test`.
-//! - What a store or fixture cannot do is shown as ignored, and named with its reason at the end.
+//! - A case that fails says what it saw, on which line, and what the clauses say that it checks.
+//! - What a store or fixture cannot do is shown as ignored with its reason; the reasons are counted at the end.
 //! - A store that is not there fails the run, unless [`EXCLUDE`] names its fixture.
 //! - Cases on a bad line disturb the [`Link`] of [`Fixture::proxied`]: a [`Tap`] around the backend,
 //!   or a [`Proxy`] before a server.
@@ -36,6 +37,7 @@ mod case;
 mod cases;
 pub mod check;
 mod child;
+mod clauses;
 mod cx;
 mod documents;
 mod failure;

@@ -1,5 +1,6 @@
 //! Runs every case on every fixture, each as one trial of an ordinary test program.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ use crate::Fixture;
 use crate::Load;
 use crate::Verdict;
 use crate::cases::all;
+use crate::clauses;
 
 /// Names, separated by commas, of fixtures that are not to run.
 pub const EXCLUDE: &str = "LOCK_TEST_EXCLUDE";
@@ -40,7 +42,7 @@ const HEAVY: u32 = 2;
 /// Runs the suite on `fixtures`; the body of a test's `main` (with `harness = false`).
 ///
 /// Arguments are those of `cargo test`. A fixture that does not come up fails the run unless
-/// [`EXCLUDE`] names it. What was ignored is named at the end with the reason.
+/// [`EXCLUDE`] names it. How much was ignored for which reason is said at the end.
 pub fn run(fixtures: Vec<Arc<dyn Fixture>>) -> ExitCode {
     if let Some(code) = crate::child::run(&fixtures) {
         return code;
@@ -125,7 +127,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// What the trials of one run share.
 struct Suite {
     room: Semaphore,
-    ignored: Mutex<Vec<(String, String)>>,
+    /// How many cases of which fixture, and why.
+    ignored: Mutex<BTreeMap<(String, String), usize>>,
     up: Mutex<Vec<Arc<dyn Fixture>>>,
 }
 
@@ -169,16 +172,15 @@ impl Suite {
         down: Option<String>,
     ) -> Trial {
         let name = format!("{}/{}", fixture.name(), case.name);
-        let (suite, fixture, full) = (self.clone(), fixture.clone(), name.clone());
+        let (suite, fixture) = (self.clone(), fixture.clone());
         Trial::ignorable_test(name, move || match down {
-            Some(reason) => Ok(suite.ignore(full, reason)),
-            None => suite.complete(full, case, &fixture),
+            Some(reason) => Ok(suite.ignore(&*fixture, reason)),
+            None => suite.complete(case, &fixture),
         })
     }
 
     fn complete(
         &self,
-        name: String,
         case: &'static Case,
         fixture: &Arc<dyn Fixture>,
     ) -> Result<Completion, Failed> {
@@ -186,22 +188,23 @@ impl Suite {
         let _room = block_on(self.room.acquire_many(share));
         match run_case(case, fixture) {
             Verdict::Passed => Ok(Completion::Completed),
-            Verdict::Skipped(reason) => Ok(self.ignore(name, reason)),
-            Verdict::Failed(message) => Err(format!("{message}\n  checks {}", case.clauses).into()),
+            Verdict::Skipped(reason) => Ok(self.ignore(&**fixture, reason)),
+            Verdict::Failed(message) => {
+                Err(format!("{message}{}", clauses::lines(case.clauses)).into())
+            }
         }
     }
 
-    fn ignore(&self, name: String, reason: String) -> Completion {
+    fn ignore(&self, fixture: &dyn Fixture, reason: String) -> Completion {
         let mut ignored = self.ignored.lock().unwrap_or_else(PoisonError::into_inner);
-        ignored.push((name, reason.clone()));
+        *ignored.entry((fixture.name().to_owned(), reason.clone())).or_default() += 1;
         Completion::ignored_with(reason)
     }
 
     fn summarise(&self) {
-        let mut ignored = self.ignored.lock().unwrap_or_else(PoisonError::into_inner);
-        ignored.sort();
-        for (name, reason) in ignored.iter() {
-            println!("ignored {name}: {reason}");
+        let ignored = self.ignored.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((fixture, reason), cases) in ignored.iter() {
+            println!("ignored on {fixture}: {cases} cases, as {reason}");
         }
     }
 }

@@ -37,7 +37,8 @@ pub struct Profile {
     pub native_queue: bool,
     /// Whether a waiter can take a place in the store's line (`fair`).
     pub fair: bool,
-    /// Whether readers can share a lock.
+    /// Whether readers can share a lock. Readers that keep coming must not starve a writer, which takes a line
+    /// ([`fair`](Self::fair)).
     pub shared: bool,
     /// Whether a lock can have several permits.
     pub permits: bool,
@@ -168,7 +169,8 @@ pub enum FenceKind {
 pub enum Wakeup {
     /// The store or the operating system tells; polling is only the guarantee behind it.
     Push,
-    /// Only by looking.
+    /// Only by looking. Waiters of one client hand a key on among themselves: if the store answers in
+    /// microseconds, those of another, who look every few milliseconds, may go without it for long.
     Poll,
 }
 

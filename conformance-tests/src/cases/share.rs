@@ -12,6 +12,7 @@ use lock_core::Wait;
 use tokio::task::JoinHandle;
 
 use crate::Cx;
+use crate::Failure;
 use crate::Outcome;
 use crate::case::cases;
 use crate::cx::Provider;
@@ -195,7 +196,12 @@ async fn outlasts(cx: &Cx, crowd: LockOptions, one: LockOptions, bound: Duration
     }
     let engine = cx.engine().await?;
     for _ in 0..3 {
-        let guard = within(bound, lock(&engine, "a", one.clone())).await??;
+        let Ok(got) = within(bound, lock(&engine, "a", one.clone())).await else {
+            let (many, mode) = (crowd.mode, one.mode);
+            let message = format!("{many} claims that keep coming starved {mode} for {bound:?}");
+            return Err(Failure::new(message));
+        };
+        let guard = got?;
         sleep(ms(5)).await;
         guard.unlock().await?;
         sleep(ms(50)).await;
