@@ -18,6 +18,11 @@ use crate::servers::ms;
 /// The log is the server's, so one test at a time has it.
 static LOG: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+/// Passes so many seconds, from when it is first polled.
+async fn pause(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
 /// Returns what the server was asked while `work` ran, apart from statements being prepared.
 async fn heard(cli: &mut Cli, work: impl Future<Output = ()>) -> Vec<String> {
     let _log = LOG.lock().await;
@@ -96,7 +101,7 @@ async fn a_thousand_held_locks_are_kept_by_two_statements_a_cycle() {
             guards.push(locks.lock(&format!("keep:{number}"), &options).await.unwrap());
         }
         // Renewals come after a third of the TTL, and those that are half due ride along.
-        let heard = heard(&mut cli, tokio::time::sleep(Duration::from_secs(6))).await;
+        let heard = heard(&mut cli, pause(6)).await;
         let keeps = heard.iter().filter(|text| text.starts_with("UPDATE")).count();
         assert!((2..=8).contains(&keeps), "{url}: {keeps} statements in two thirds of a TTL");
         assert_eq!(keeps, heard.len(), "nothing else was asked: {:?}", heard.first());
@@ -134,8 +139,7 @@ async fn idle_waiters_share_ten_looks_a_second() {
             })
             .collect();
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let listening = async { tokio::time::sleep(Duration::from_secs(2)).await };
-        let heard = heard(&mut cli, listening).await;
+        let heard = heard(&mut cli, pause(2)).await;
         let looks = heard.iter().filter(|text| text.starts_with("SELECT")).count();
         assert!((5..=25).contains(&looks), "{url}: {looks} looks in 2 s");
         assert!(heard.len() <= looks + 4, "{url}: more than looks: {}", heard.len());
