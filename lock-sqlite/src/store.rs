@@ -26,6 +26,7 @@ use crate::boot::Moment;
 use crate::config::SqliteConfig;
 use crate::error::During;
 use crate::error::classify;
+use crate::row::Row;
 use crate::statements::Statements;
 
 /// How many rows one step of a purge takes, so that it keeps nobody waiting for long.
@@ -157,14 +158,9 @@ impl Store {
         self.execute("RELEASE step", []).and(done)
     }
 
-    fn rows<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>> {
+    fn rows(&self, sql: &str, params: impl Params) -> Result<Vec<Row>> {
         let mut statement = self.prepare(sql)?;
-        let rows = statement.query_map(params, read);
+        let rows = statement.query_map(params, Row::read);
         rows.and_then(Iterator::collect).map_err(|failure| classify(failure, During::Step))
     }
 
