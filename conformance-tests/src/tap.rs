@@ -207,6 +207,10 @@ impl Backend for Tap {
         Ok(Watch::new(watch))
     }
 
+    fn part(&self, key: &LockKey) -> u64 {
+        self.inner.part(key)
+    }
+
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }

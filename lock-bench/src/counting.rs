@@ -126,6 +126,10 @@ impl Backend for Counting {
         self.inner.watch(claim, reason, hint).await
     }
 
+    fn part(&self, key: &LockKey) -> u64 {
+        self.inner.part(key)
+    }
+
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }
