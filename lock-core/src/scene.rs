@@ -60,6 +60,8 @@ pub struct Scene {
     holders: Vec<Hold>,
     /// In the order of their places.
     line: Vec<Spot>,
+    /// How many more stand behind the first in line and before all others of it.
+    unseen: u64,
     /// The highest fence there is a trace of.
     last: u64,
 }
@@ -121,6 +123,12 @@ impl Scene {
     /// Notes a fence that was granted, also to a claim that counts no more.
     pub fn saw(&mut self, fence: Fence) {
         self.last = self.last.max(fence.get());
+    }
+
+    /// Notes that `count` more stand in line behind its first and before the rest: enough for an exclusive
+    /// claim, which all of them hinder alike.
+    pub fn leaves_out(&mut self, count: u64) {
+        self.unseen = count;
     }
 
     /// Decides what comes of an attempt.
@@ -221,7 +229,8 @@ impl Scene {
     }
 
     fn count_before(&self, before: usize) -> u64 {
-        count(self.holders.len() + before)
+        let unseen = if before > 0 { self.unseen } else { 0 };
+        count(self.holders.len() + before) + unseen
     }
 
     /// Returns when something may change that gives no hint: a holder's lease ends, or the place of the

@@ -6,7 +6,6 @@ use lock_core::Claim;
 use lock_core::Error;
 use lock_core::ErrorKind;
 use lock_core::Hint;
-use lock_core::Peek;
 
 use crate::fs::Identity;
 use crate::fs::Place;
@@ -141,11 +140,9 @@ impl Core {
         let mut due = Vec::new();
         for waiters in wake.drain().chunks(LOOK_CLAIMS) {
             let claims: Vec<Claim> = waiters.iter().map(|(claim, _)| claim.clone()).collect();
-            let peeks = self.store.peek(&claims);
-            let waits =
-                |at: usize| matches!(&peeks, Ok(peeks) if matches!(peeks[at], Peek::Held { .. }));
-            let hints = waiters.iter().enumerate().filter(|(at, _)| !waits(*at));
-            due.extend(hints.map(|(_, (_, hint))| hint.clone()));
+            let are_due = self.store.due(&claims).unwrap_or_else(|_| vec![true; claims.len()]);
+            let hints = waiters.iter().zip(are_due).filter(|(_, is_due)| *is_due);
+            due.extend(hints.map(|((_, hint), _)| hint.clone()));
         }
         due
     }

@@ -147,6 +147,35 @@ UNION ALL
 SELECT {columns}, place FROM \"{table}_claims\"
 WHERE lock_key IN (SELECT value FROM rarray(?1))";
 
+/// True of a row of the second table that counts. Parameters: 1 boot id, 2 boot clock.
+const ALIVE: &str = "(boot = ?1 AND expires_at > ?2)";
+
+/// Reads what an exclusive claim has to know of its key: all rows but those of the living in line behind the
+/// first, of which only the number is told that stand before the claim.
+/// Parameters: 1 boot id, 2 boot clock, 3 key, 4 token.
+const SEE: &str = "\
+WITH mine (place) AS (
+  SELECT place FROM \"{table}_claims\" WHERE lock_key = ?3 AND token = ?4 AND {alive}),
+line (head, ahead) AS (
+  SELECT min(place), count(*) FILTER (WHERE (place < (SELECT place FROM mine)) IS NOT FALSE)
+  FROM \"{table}_claims\" WHERE lock_key = ?3 AND fence IS NULL AND {alive})
+SELECT {columns}, 0 AS place, 0 AS unseen FROM \"{table}\" WHERE lock_key = ?3
+UNION ALL
+SELECT {columns}, place, max(ahead - 1, 0) FROM \"{table}_claims\", line
+WHERE lock_key = ?3 AND (fence IS NOT NULL OR NOT {alive} OR place = head OR token = ?4)";
+
+/// Reads the rows of some keys as [`LOOK`] does, but of each line no more than its beginning.
+/// Parameters: 1 boot id, 2 boot clock, 3 an array of keys.
+const FRONT: &str = "\
+WITH front AS MATERIALIZED (
+  SELECT lock_key AS name, min(place) AS head FROM \"{table}_claims\"
+  WHERE lock_key IN (SELECT value FROM rarray(?3)) AND fence IS NULL AND {alive} GROUP BY lock_key)
+SELECT {columns}, 0 AS place FROM \"{table}\" WHERE lock_key IN (SELECT value FROM rarray(?3))
+UNION ALL
+SELECT {columns}, place FROM \"{table}_claims\" LEFT JOIN front ON name = lock_key
+WHERE lock_key IN (SELECT value FROM rarray(?3))
+  AND (fence IS NOT NULL OR place < coalesce(head, 0) + 8)";
+
 /// Reads the rows of a page of keys that are held or waited for. The page is in byte order and found
 /// by range: LIKE would fold case and take wildcards. Parameters: the three of `OVER`, 4 first key,
 /// 5 key to begin after, 6 key to end before or NULL, 7 keys.
@@ -202,6 +231,8 @@ pub(crate) struct Statements {
     pub(crate) evict: String,
     pub(crate) drop_claim: String,
     pub(crate) look: String,
+    pub(crate) see: String,
+    pub(crate) front: String,
     pub(crate) list: String,
     pub(crate) purge: String,
     pub(crate) purge_claims: String,
@@ -225,6 +256,8 @@ impl Statements {
             evict: write(EVICT),
             drop_claim: write(DROP_CLAIM),
             look: write(LOOK),
+            see: write(SEE),
+            front: write(FRONT),
             list: write(LIST),
             purge: write(PURGE),
             purge_claims: write(PURGE_CLAIMS),
@@ -251,5 +284,6 @@ fn fill(text: &str, table: &str) -> String {
         .replace("{table}", table)
         .replace("{columns}", COLUMNS)
         .replace("{over}", OVER)
+        .replace("{alive}", ALIVE)
         .replace("{wall}", WALL)
 }

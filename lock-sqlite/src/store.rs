@@ -26,7 +26,6 @@ use crate::boot::Moment;
 use crate::config::SqliteConfig;
 use crate::error::During;
 use crate::error::classify;
-use crate::row::Row;
 use crate::statements::Statements;
 
 /// How many rows one step of a purge takes, so that it keeps nobody waiting for long.
@@ -158,9 +157,14 @@ impl Store {
         self.execute("RELEASE step", []).and(done)
     }
 
-    fn rows(&self, sql: &str, params: impl Params) -> Result<Vec<Row>> {
+    fn rows<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
         let mut statement = self.prepare(sql)?;
-        let rows = statement.query_map(params, Row::read);
+        let rows = statement.query_map(params, read);
         rows.and_then(Iterator::collect).map_err(|failure| classify(failure, During::Step))
     }
 

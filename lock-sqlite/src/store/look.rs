@@ -33,6 +33,25 @@ impl Store {
         Ok(claims.iter().map(peek).collect())
     }
 
+    /// Tells of each of the waiters whether it is to try: it would be served, or should stand in line. Of
+    /// those in line only the first are looked at, so that a wake-up costs the same however many wait.
+    pub(crate) fn due(&self, claims: &[Claim]) -> Result<Vec<bool>> {
+        let at = self.boot.moment();
+        let keys: Vec<LockKey> = claims.iter().map(|claim| claim.key.clone()).collect();
+        let rows = if claims.iter().any(|claim| claim.queue) {
+            self.rows(&self.sql.front, params![at.boot, at.now, array(&keys)], Row::read)?
+        } else {
+            self.look(&keys)?
+        };
+        let scenes = scenes(&rows, &at);
+        let is_due = |claim: &Claim| match scenes.get(claim.key.as_str()) {
+            Some(Ok(scene)) if claim.queue && scene.standing(claim.token).is_none() => false,
+            Some(Ok(scene)) => !matches!(scene.peek(claim), Peek::Held { .. }),
+            Some(Err(_)) | None => true,
+        };
+        Ok(claims.iter().map(is_due).collect())
+    }
+
     pub(crate) fn inspect(&self, key: &LockKey) -> Result<KeyState> {
         let rows = self.look(std::slice::from_ref(key))?;
         Ok(Seen::of(&rows, &self.boot.moment())?.scene.state(key.as_str()))
@@ -45,7 +64,7 @@ impl Store {
         let keys = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let end = end_of(prefix);
         let values = params![at.boot, at.now, at.booted, prefix, after, end, keys];
-        let rows = self.rows(&self.sql.list, values)?;
+        let rows = self.rows(&self.sql.list, values, Row::read)?;
         let by_key = by_key(&rows);
         let state = |(key, rows): (&&str, &Vec<&Row>)| {
             let seen = Seen::of(rows.iter().copied(), &at).map_err(|error| error.about(key))?;
@@ -62,18 +81,23 @@ impl Store {
         keys: &[LockKey],
         at: &Moment,
     ) -> Result<HashMap<String, Result<Scene>>> {
-        let rows = self.look(keys)?;
-        let scene = |(key, rows): (&str, Vec<&Row>)| {
-            (key.to_owned(), Seen::of(rows, at).map(|seen| seen.scene))
-        };
-        Ok(by_key(&rows).into_iter().map(scene).collect())
+        Ok(scenes(&self.look(keys)?, at))
     }
 
     pub(super) fn look(&self, keys: &[LockKey]) -> Result<Vec<Row>> {
-        let text = |key: &LockKey| Value::Text(key.as_str().to_owned());
-        let keys: Rc<Vec<Value>> = Rc::new(keys.iter().map(text).collect());
-        self.rows(&self.sql.look, [keys])
+        self.rows(&self.sql.look, [array(keys)], Row::read)
     }
+}
+
+fn scenes(rows: &[Row], at: &Moment) -> HashMap<String, Result<Scene>> {
+    let scene = |(key, rows): (&str, Vec<&Row>)| {
+        (key.to_owned(), Seen::of(rows, at).map(|seen| seen.scene))
+    };
+    by_key(rows).into_iter().map(scene).collect()
+}
+
+fn array(keys: &[LockKey]) -> Rc<Vec<Value>> {
+    Rc::new(keys.iter().map(|key| Value::Text(key.as_str().to_owned())).collect())
 }
 
 fn by_key(rows: &[Row]) -> BTreeMap<&str, Vec<&Row>> {
