@@ -16,7 +16,6 @@ use crate::Cx;
 use crate::Failure;
 use crate::Outcome;
 use crate::case::cases;
-use crate::cx::SLACK;
 use crate::cx::acquire;
 use crate::cx::acquired_within;
 use crate::cx::keep;
@@ -24,7 +23,6 @@ use crate::cx::ms;
 use crate::cx::permits;
 use crate::cx::refused;
 use crate::cx::settled;
-use crate::cx::within;
 use crate::failure::check;
 use crate::failure::check_matches;
 
@@ -206,7 +204,7 @@ async fn tells_readers_that_the_writer_before_them_has_left(cx: Cx) -> Outcome {
     let _watch = second.watch(&reader, WatchFor::Release, hint).await?;
     line_up(&*second, &reader).await?;
     first.release(&writer).await?;
-    within(SLACK, bell.0.notified()).await?;
+    bell.rings().await?;
     acquire(&*second, &reader).await?;
     Ok(())
 }
