@@ -50,7 +50,7 @@ use crate::scripts::SCRIPTS;
 use crate::scripts::Script;
 
 /// What scripts read as nothing.
-const NONE: Argument = Argument::Number(0);
+const NONE: Argument<'_> = Argument::Number(0);
 
 /// A client of Redis or Valkey: the backend to build an engine on. Cloning shares the client.
 #[derive(Clone)]
@@ -75,15 +75,20 @@ impl Redis {
         self.0.route.ready().await
     }
 
-    fn step(&self, script: &'static Script, key: &LockKey, arguments: Vec<Argument>) -> Step {
+    fn step<'a>(
+        &self,
+        script: &'static Script,
+        key: &LockKey,
+        arguments: Vec<Argument<'a>>,
+    ) -> Step<'a> {
         Step::new(script, Names::of(key), arguments)
     }
 
     /// What an attempt says. What its script takes for granted is left out: the server reads each word.
-    fn words(&self, claim: &Claim, ttl: Duration) -> Vec<Argument> {
+    fn words<'a>(&self, claim: &'a Claim, ttl: Duration) -> Vec<Argument<'a>> {
         let is_plain = claim.mode == Mode::Exclusive && claim.fence_floor.is_none();
         let mut words = Vec::with_capacity(7);
-        let owner = Argument::Owner(claim.owner.clone());
+        let owner = Argument::Owner(&claim.owner);
         words.extend([Argument::Token(claim.token), millis(ttl), owner]);
         if claim.queue || !is_plain {
             words.push(if claim.queue { millis(claim.place_ttl()) } else { NONE });
@@ -103,7 +108,7 @@ impl Redis {
         }
     }
 
-    fn publish(&self) -> Argument {
+    fn publish(&self) -> Argument<'static> {
         Argument::Text(self.0.route.channels().publish())
     }
 
@@ -263,7 +268,7 @@ fn profile() -> Profile {
     profile
 }
 
-fn millis(duration: Duration) -> Argument {
+fn millis(duration: Duration) -> Argument<'static> {
     Argument::Number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -82,7 +82,7 @@ async fn in_use(route: &Route, names: Vec<String>) -> Result<Vec<KeyState>> {
     Ok(states)
 }
 
-fn step(script: &'static Script, name: &str) -> Option<Step> {
+fn step(script: &'static Script, name: &str) -> Option<Step<'static>> {
     let key = LockKey::new(name).ok()?;
     Some(Step::new(script, Names::of(&key), Vec::new()))
 }

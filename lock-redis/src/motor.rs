@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -26,10 +25,10 @@ const LOOKS: u32 = 4;
 pub(crate) struct Motor {
     task: JoinHandle<()>,
     runtime: Handle,
-    /// How many requests have no answer yet.
-    unanswered: AtomicUsize,
-    /// How many answers there were.
-    answers: AtomicU64,
+    /// How many requests there were.
+    asked: AtomicU64,
+    /// How many of them have been answered.
+    answered: AtomicU64,
     /// Whether somebody looks for answers.
     is_watched: AtomicBool,
     /// Set when the silence has lasted too long.
@@ -42,8 +41,8 @@ impl Motor {
         Arc::new(Self {
             task: tokio::spawn(task),
             runtime: Handle::current(),
-            unanswered: AtomicUsize::new(0),
-            answers: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             is_watched: AtomicBool::new(false),
             gave_up: OnceLock::new(),
         })
@@ -52,18 +51,17 @@ impl Motor {
     /// Waits for the answer to a request that goes over the connection. Once there has been none to any for
     /// `limit`, or somewhat longer, all that are under way fail. To be polled to its end.
     pub(crate) async fn answer<T>(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         limit: Duration,
         request: impl Future<Output = RedisResult<T>>,
     ) -> RedisResult<T> {
-        self.unanswered.fetch_add(1, Ordering::SeqCst);
+        self.asked.fetch_add(1, Ordering::SeqCst);
         if !self.is_watched.load(Ordering::SeqCst) && !self.is_watched.swap(true, Ordering::SeqCst)
         {
-            drop(self.runtime.spawn(watch(Arc::downgrade(&self), limit)));
+            drop(self.runtime.spawn(watch(Arc::downgrade(self), limit)));
         }
         let answer = request.await;
-        self.answers.fetch_add(1, Ordering::SeqCst);
-        self.unanswered.fetch_sub(1, Ordering::SeqCst);
+        self.answered.fetch_add(1, Ordering::SeqCst);
         match answer {
             Err(_) if self.gave_up.get().is_some() => {
                 Err(io::Error::from(io::ErrorKind::TimedOut).into())
@@ -74,12 +72,18 @@ impl Motor {
 
     /// Whether nothing is asked any more, so that nobody need look; whoever asks next begins anew.
     fn is_idle(&self) -> bool {
-        if self.unanswered.load(Ordering::SeqCst) > 0 {
+        if self.owes_answers() {
             return false;
         }
         self.is_watched.store(false, Ordering::SeqCst);
         // Somebody may have asked just before that.
-        self.unanswered.load(Ordering::SeqCst) == 0 || self.is_watched.swap(true, Ordering::SeqCst)
+        !self.owes_answers() || self.is_watched.swap(true, Ordering::SeqCst)
+    }
+
+    fn owes_answers(&self) -> bool {
+        // Read first, for it never is the larger one.
+        let answered = self.answered.load(Ordering::SeqCst);
+        self.asked.load(Ordering::SeqCst) != answered
     }
 }
 
@@ -97,7 +101,7 @@ async fn watch(motor: Weak<Motor>, limit: Duration) {
     loop {
         clock.sleep(limit / LOOKS).await;
         let Some(motor) = motor.upgrade() else { return };
-        let now = motor.answers.load(Ordering::SeqCst);
+        let now = motor.answered.load(Ordering::SeqCst);
         if now != answers {
             (answers, silent) = (now, 0);
         } else if motor.is_idle() {
@@ -150,20 +154,20 @@ mod tests {
         let (motor, request) = mute();
         let answers = async {
             for _ in 0..40 {
-                motor.clone().answer(LIMIT, ready(Ok(()))).await.unwrap();
+                motor.answer(LIMIT, ready(Ok(()))).await.unwrap();
                 sleep(LIMIT / 8).await;
             }
         };
         tokio::select! {
             () = answers => {}
-            _ = motor.clone().answer(LIMIT, request) => panic!("given up"),
+            _ = motor.answer(LIMIT, request) => panic!("given up"),
         }
     }
 
     #[tokio::test]
     async fn nobody_looks_at_a_connection_that_is_asked_nothing_and_the_next_request_is_watched() {
         let (motor, request) = mute();
-        motor.clone().answer(LIMIT, ready(Ok(()))).await.unwrap();
+        motor.answer(LIMIT, ready(Ok(()))).await.unwrap();
         assert!(motor.is_watched.load(Ordering::SeqCst));
         let idle = async {
             while motor.is_watched.load(Ordering::SeqCst) {

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lock_core::BootInstant;
 use lock_core::Clock;
@@ -146,6 +148,9 @@ struct Inner {
 /// The connections to a server: made together, given up together.
 struct Live {
     id: u64,
+    node: Weak<Inner>,
+    /// How long the server may say nothing.
+    limit: Duration,
     common: Connected,
     /// The same, unless those that acquire have their own.
     writer: Connected,
@@ -161,11 +166,16 @@ pub(crate) enum Line {
 }
 
 impl Live {
-    fn on(&self, line: Line) -> Connected {
+    fn on(&self, line: Line) -> &Connected {
         match line {
-            Line::Common => self.common.clone(),
-            Line::Writer => self.writer.clone(),
+            Line::Common => &self.common,
+            Line::Writer => &self.writer,
         }
+    }
+
+    /// Gives the connections up, unless others have taken their place.
+    fn discard(&self) {
+        self.node.upgrade().into_iter().for_each(|inner| Node(inner).discard(self.id));
     }
 }
 
@@ -215,7 +225,7 @@ impl Node {
         let ask = |mut connection: MultiplexedConnection| async move {
             connection.send_packed_command(&command).await?.extract_error()
         };
-        Ok(self.settle(&live, line, ask).await?)
+        Ok(self.settle(live, line, ask).await?)
     }
 
     /// Asks a question that is not about locks: also a replica may answer it.
@@ -240,7 +250,7 @@ impl Node {
         let ask = |mut connection: MultiplexedConnection| async move {
             connection.req_packed_commands(&commands, 0, commands.len()).await
         };
-        let answers = self.settle(&live, line, ask).await?;
+        let answers = self.settle(live, line, ask).await?;
         Ok(answers.into_iter().map(|answer| Ok(answer.extract_error()?)).collect())
     }
 
@@ -290,17 +300,16 @@ impl Node {
     /// The request is made where it is carried out, and stays there: it is large, and each move a copy.
     fn settle<T: Send + 'static, F: Future<Output = RedisResult<T>> + Send>(
         &self,
-        live: &Live,
+        live: Arc<Live>,
         line: Line,
         ask: impl FnOnce(MultiplexedConnection) -> F + Send + 'static,
     ) -> impl Future<Output = RedisResult<T>> {
-        let Connected { connection, motor } = live.on(line);
-        let (node, id) = (self.clone(), live.id);
         let request = async move {
-            let request = pin!(ask(connection));
-            let answer = motor.answer(node.0.limits.reply, request).await;
+            let Connected { connection, motor } = live.on(line);
+            let request = pin!(ask(connection.clone()));
+            let answer = motor.answer(live.limit, request).await;
             if answer.as_ref().is_err_and(is_fatal) {
-                node.discard(id);
+                live.discard();
             }
             answer
         };
@@ -346,7 +355,7 @@ impl Node {
         info.arg("everything");
         let Connected { connection, motor } = &mut common;
         let info = connection.req_packed_command(&info);
-        let info = motor.clone().answer(self.0.limits.reply, info).await;
+        let info = motor.answer(self.0.limits.reply, info).await;
         let info = info.and_then(Value::extract_error);
         let info = info.map_err(|failure| connecting::failed(failure.into(), &self.0.way))?;
         let facts = Facts::read(&reply::info(info)?);
@@ -356,7 +365,8 @@ impl Node {
         // Before anything is asked on the new connection, whose answers are worth as much as this.
         let memory = Memory::of(&facts, Clock::system().now(), self.memory().as_ref());
         *self.memory() = Some(memory);
-        let live = Arc::new(Live { id, common, writer, facts: Arc::new(facts) });
+        let (node, limit, facts) = (Arc::downgrade(&self.0), self.0.limits.reply, Arc::new(facts));
+        let live = Arc::new(Live { id, node, limit, common, writer, facts });
         *self.lock() = Some(live.clone());
         Ok(live)
     }
@@ -412,7 +422,6 @@ fn aborted() -> Error {
 mod tests {
     use std::net::TcpListener;
     use std::task::Waker;
-    use std::time::Duration;
 
     use futures_util::future::join_all;
     use lock_core::Hint;

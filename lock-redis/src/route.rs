@@ -58,15 +58,15 @@ impl Servers {
 
 /// A word that a script is given, not written out before it is sent.
 #[derive(Clone, Debug)]
-pub(crate) enum Argument {
+pub(crate) enum Argument<'a> {
     Text(&'static str),
     Number(u64),
     Token(Token),
-    Owner(Owner),
+    Owner(&'a Owner),
     Mode(Mode),
 }
 
-impl Argument {
+impl Argument<'_> {
     fn write(&self, command: &mut Cmd) {
         match self {
             Self::Text(text) => command.arg(text),
@@ -81,10 +81,10 @@ impl Argument {
 
 /// A script with the names and arguments of one call.
 #[derive(Debug)]
-pub(crate) struct Step {
+pub(crate) struct Step<'a> {
     pub(crate) script: &'static Script,
     pub(crate) names: Names,
-    pub(crate) arguments: Vec<Argument>,
+    pub(crate) arguments: Vec<Argument<'a>>,
     pub(crate) line: Line,
     /// What to send right behind the script.
     pub(crate) behind: Option<Cmd>,
@@ -174,7 +174,7 @@ impl Route {
 
     /// Runs one script: one command, unless the server does not know the script yet or the slot has
     /// moved. What is rare is boxed, here and below: it would make the future of each call larger.
-    pub(crate) async fn run(&self, step: Step) -> Result<Answer> {
+    pub(crate) async fn run(&self, step: Step<'_>) -> Result<Answer> {
         let node = self.node(&step.names).await?;
         match self.deliver(&node, &step).await {
             Ok(answer) => Ok(answer),
@@ -183,7 +183,7 @@ impl Route {
     }
 
     /// Runs many scripts, in one pipeline for each server; one answer each, in order.
-    pub(crate) async fn run_all(&self, steps: Vec<Step>) -> Result<Vec<Result<Value>>> {
+    pub(crate) async fn run_all(&self, steps: Vec<Step<'_>>) -> Result<Vec<Result<Value>>> {
         let mut nodes: Vec<(Node, Vec<usize>)> = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             let node = self.node(&step.names).await?;
@@ -205,7 +205,7 @@ impl Route {
     async fn run_on(
         &self,
         node: &Node,
-        steps: &[Step],
+        steps: &[Step<'_>],
         indices: &[usize],
     ) -> Vec<(usize, Result<Value>)> {
         let mut pipeline = Pipeline::with_capacity(indices.len());
@@ -234,7 +234,7 @@ impl Route {
         done
     }
 
-    async fn deliver(&self, node: &Node, step: &Step) -> Result<Answer, Failure> {
+    async fn deliver(&self, node: &Node, step: &Step<'_>) -> Result<Answer, Failure> {
         match step.send(node, step.by_hash()).await {
             Err(failure) if failure.is_unknown_script() => Box::pin(step.send_in_full(node)).await,
             answer => answer,
@@ -242,7 +242,7 @@ impl Route {
     }
 
     /// Follows the redirections of a cluster that is being reshaped.
-    async fn follow(&self, step: &Step, mut answer: Result<Answer, Failure>) -> Result<Answer> {
+    async fn follow(&self, step: &Step<'_>, mut answer: Result<Answer, Failure>) -> Result<Answer> {
         for _ in 0..REDIRECTIONS {
             let Err(failure) = &answer else { break };
             let Some((pool, address, once)) = self.learn(failure, &step.names) else { break };
@@ -264,8 +264,8 @@ impl Route {
     }
 }
 
-impl Step {
-    pub(crate) fn new(script: &'static Script, names: Names, arguments: Vec<Argument>) -> Self {
+impl<'a> Step<'a> {
+    pub(crate) fn new(script: &'static Script, names: Names, arguments: Vec<Argument<'a>>) -> Self {
         Self { script, names, arguments, line: Line::Common, behind: None }
     }
 

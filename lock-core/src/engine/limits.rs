@@ -35,11 +35,11 @@ impl Limits {
         Self(Arc::new(Line { clock, length, state: Mutex::new(state) }))
     }
 
-    /// Completes when a request that begins with the first poll has had its time.
+    /// Completes when a request that has begun at `now` has had its time.
     ///
     /// Dropping it leaves the line.
-    pub(super) fn begin(&self) -> Limit<'_> {
-        Limit { line: &self.0, place: None }
+    pub(super) fn begin(&self, now: BootInstant) -> Limit<'_> {
+        Limit { line: &self.0, until: now + self.0.length, place: None }
     }
 
     /// Wakes all who stand in the line, for something else to look at.
@@ -81,11 +81,10 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters at the end of the line.
-    fn enter(self: &Arc<Self>, waker: Waker) -> (usize, BootInstant) {
+    /// Enters at the end of the line. Who took long to come here stands behind some who began later, and is
+    /// woken late by as much.
+    fn enter(self: &Arc<Self>, until: BootInstant, waker: Waker) -> usize {
         let mut state = self.state();
-        // Read under the mutex, so that nobody comes to stand behind one who began later.
-        let until = self.clock.now() + self.length;
         let place = Place { until, waker: Some(waker), before: state.last, behind: None };
         let at = state.places.insert(place);
         match state.last.replace(at) {
@@ -95,7 +94,7 @@ impl Line {
         if state.alarm.is_none() {
             self.set_alarm(&mut state, until);
         }
-        (at, until)
+        at
     }
 
     fn set_alarm(self: &Arc<Self>, state: &mut State, at: BootInstant) {
@@ -165,19 +164,20 @@ impl Wake for Alarm {
 #[must_use = "a limit does nothing unless it is awaited"]
 pub(super) struct Limit<'a> {
     line: &'a Arc<Line>,
-    /// Where it stands, and until when.
-    place: Option<(usize, BootInstant)>,
+    until: BootInstant,
+    /// Where it stands, once it has been polled.
+    place: Option<usize>,
 }
 
 impl Future for Limit<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some((at, until)) = self.place else {
-            self.place = Some(self.line.enter(cx.waker().clone()));
+        let Some(at) = self.place else {
+            self.place = Some(self.line.enter(self.until, cx.waker().clone()));
             return Poll::Pending;
         };
-        if self.line.clock.now() >= until {
+        if self.line.clock.now() >= self.until {
             return Poll::Ready(());
         }
         let mut state = self.line.state();
@@ -192,7 +192,7 @@ impl Future for Limit<'_> {
 
 impl Drop for Limit<'_> {
     fn drop(&mut self) {
-        let Some((at, _)) = self.place else { return };
+        let Some(at) = self.place else { return };
         let mut state = self.line.state();
         let waker = state.leave(at);
         state.places.remove(at);
@@ -237,7 +237,7 @@ mod tests {
     impl<'a> Task<'a> {
         fn begin(limits: &'a Limits, panics: bool) -> Self {
             let counter = Arc::new(Counter(AtomicUsize::new(0), panics));
-            let mut task = Self { limit: Box::pin(limits.begin()), counter };
+            let mut task = Self { limit: Box::pin(limits.begin(limits.0.clock.now())), counter };
             assert!(!task.is_over());
             task
         }

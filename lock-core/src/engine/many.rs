@@ -33,13 +33,13 @@ impl Engine {
         let keys = self.in_order(keys)?;
         // If the rest cannot be had, what was taken must be free at once.
         let unbound = LockOptions { min_hold: Duration::ZERO, ..options.clone() };
-        let mut pace = self.pace(options);
+        let mut pace = self.pace(options, self.0.now());
         let mut guards = Vec::with_capacity(keys.len());
         let mut losses = FuturesUnordered::new();
         for key in keys {
             let outcome = tokio::select! {
                 biased;
-                outcome = self.acquire(key, &unbound, &mut pace) => outcome.and_then(acquired),
+                outcome = self.acquire(key, &unbound, &mut pace, self.0.now()) => outcome.and_then(acquired),
                 // A shutdown ends what is held too, and says more.
                 Some(lost) = losses.next() => self.0.check_open().and(Err(lost)),
             };

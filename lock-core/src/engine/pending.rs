@@ -57,8 +57,9 @@ impl<'a> Pending<'a> {
         let flight = self.flight.insert(Box::pin(async move { backend.attempt(&claim).await }));
         // No clock is read and no timer set for an attempt that is answered at once.
         let too_late = async {
-            let limit = self.shared.limits.begin();
-            let patience = deadline.saturating_since(self.shared.now());
+            let now = self.shared.now();
+            let limit = self.shared.limits.begin(now);
+            let patience = deadline.saturating_since(now);
             if patience > self.shared.options.operation_timeout {
                 limit.await;
                 return false;

@@ -12,6 +12,7 @@ use super::acquire::Acquire;
 use super::pace::Pace;
 use super::release::release_patiently;
 use super::request;
+use crate::BootInstant;
 use crate::Claim;
 use crate::Error;
 use crate::ErrorKind;
@@ -40,7 +41,8 @@ impl LockProvider for Engine {
     }
 
     async fn lock(&self, key: &str, options: &LockOptions) -> Result<LockGuard> {
-        let outcome = self.acquire(key, options, &mut self.pace(options)).await;
+        let now = self.0.now();
+        let outcome = self.acquire(key, options, &mut self.pace(options, now), now).await;
         outcome.and_then(acquired).map_err(|error| self.0.stamp(error, "lock", Some(key)))
     }
 
@@ -50,8 +52,9 @@ impl LockProvider for Engine {
     }
 
     async fn try_lock(&self, key: &str, options: &LockOptions) -> Result<TryLock> {
-        let outcome =
-            self.acquire(key, options, &mut self.0.pace(&Wait::Never, self.0.now())).await;
+        let now = self.0.now();
+        let mut pace = self.0.pace(&Wait::Never, now);
+        let outcome = self.acquire(key, options, &mut pace, now).await;
         outcome.map_err(|error| self.0.stamp(error, "try_lock", Some(key)))
     }
 
@@ -129,9 +132,9 @@ pub(super) fn acquired(outcome: TryLock) -> Result<LockGuard> {
 }
 
 impl Engine {
-    /// The patience of a call with `options`, from now on.
-    pub(super) fn pace(&self, options: &LockOptions) -> Pace {
-        self.0.pace(options.wait.as_ref().unwrap_or(&self.0.options.wait), self.0.now())
+    /// The patience of a call with `options`, from `now` on.
+    pub(super) fn pace(&self, options: &LockOptions, now: BootInstant) -> Pace {
+        self.0.pace(options.wait.as_ref().unwrap_or(&self.0.options.wait), now)
     }
 
     /// By hand what `tracing::instrument` does: it would double the size of the future, which every lock
@@ -141,11 +144,12 @@ impl Engine {
         key: &str,
         options: &LockOptions,
         pace: &mut Pace,
+        now: BootInstant,
     ) -> Result<TryLock> {
         let backend = self.0.profile.name;
         let (owner, fence) = (field::Empty, field::Empty);
         let span = tracing::debug_span!("lock", backend, key, owner, fence);
-        self.acquire_in(&span, key, options, pace).instrument(span.clone()).await
+        self.acquire_in(&span, key, options, pace, now).instrument(span.clone()).await
     }
 
     async fn acquire_in(
@@ -154,8 +158,9 @@ impl Engine {
         key: &str,
         options: &LockOptions,
         pace: &mut Pace,
+        now: BootInstant,
     ) -> Result<TryLock> {
-        let outcome = self.begin(span, key, options, pace)?.acquire().await?;
+        let outcome = self.begin(span, key, options, pace, now)?.acquire().await?;
         if let TryLock::Acquired(guard) = &outcome {
             span.record("fence", guard.fence().get());
         }
@@ -169,11 +174,12 @@ impl Engine {
         key: &str,
         options: &'a LockOptions,
         pace: &'a mut Pace,
+        now: BootInstant,
     ) -> Result<Acquire<'a>> {
         let claim = request::claim(&self.0, key, options, pace.waits())?;
         self.0.check_open()?;
         span.record("owner", claim.owner.as_str());
-        Ok(Acquire::new(&self.0, claim, options, pace, self.0.now()))
+        Ok(Acquire::new(&self.0, claim, options, pace, now))
     }
 
     /// The claim of a handle, as this provider would have made it.

@@ -140,7 +140,7 @@ impl Shared {
         request: impl Future<Output = Result<T>>,
     ) -> impl Future<Output = Result<T>> {
         let too_late = async {
-            self.limits.begin().await;
+            self.limits.begin(self.now()).await;
             self.no_answer()
         };
         self.bounded(operation, request, too_late)
