@@ -114,6 +114,7 @@ impl Link {
         // One that broke is to be told of, not mended in silence.
         connection.eager_reconnect(false);
         connection.ignore_pool_close_event(true);
+        connection.execute(statements::FIRST).await.map_err(unmade)?;
         let facts = self.greet(&mut connection).await?;
         Ok((connection, facts))
     }
@@ -134,6 +135,7 @@ impl Link {
     async fn meet(&self, server: &PgConnectOptions) -> Result<(PgConnection, Facts)> {
         let mut connection = PgConnection::connect_with(server).await.map_err(unmade)?;
         check_version(&connection)?;
+        connection.execute(statements::FIRST).await.map_err(unmade)?;
         let facts = self.greet(&mut connection).await?;
         Ok((connection, facts))
     }
