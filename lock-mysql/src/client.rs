@@ -42,6 +42,9 @@ const RESERVED: usize = 1;
 /// How long a connection may take to be made.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long to go on with the connections that there are, where the server takes no more.
+const CROWDED: Duration = Duration::from_secs(1);
+
 /// How often a step is done once more because the server undid it in favour of another one. The server
 /// picks its victims by what they have done, so one that comes back at once gets through.
 const REPEATS: usize = 8;
@@ -213,9 +216,20 @@ impl Client {
         let opening = Session::open(options, self.0.sql.clone(), *any_cluster);
         // One that hangs must not keep the next from being made.
         let opened = tokio::time::timeout(PATIENCE, opening).await;
-        self.put_idle(opened.unwrap_or_else(|_| Err(too_slow().into()))?);
+        let opened = opened.unwrap_or_else(|_| Err(too_slow().into()));
+        let refused = opened.as_ref().is_err_and(|failure| failure.remedy == Remedy::Share);
+        if refused && self.has_connections() {
+            // One of them comes back before long; nobody asks for another meanwhile.
+            tokio::time::sleep(CROWDED).await;
+        }
+        self.put_idle(opened?);
         drop(slot);
         Ok(())
+    }
+
+    /// Whether there are any, at work or idle: each has the statements.
+    fn has_connections(&self) -> bool {
+        Arc::strong_count(&self.0.sql) > 1
     }
 
     async fn carry_out<S: Step>(&self, mut session: Session, step: &S) -> Result<S::Output> {

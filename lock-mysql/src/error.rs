@@ -29,6 +29,8 @@ pub(crate) enum Remedy {
     Repeat,
     /// Another transaction kept a row for too long: it may be over now.
     Wait,
+    /// The server takes no more connections: those that there are have to do.
+    Share,
     /// Nothing more can be expected of this connection.
     Close,
 }
@@ -126,7 +128,18 @@ fn class(number: u16) -> Class {
             ..passing("another transaction kept the row locked: look for one that does not end")
         },
         1969 | 3024 => passing("the server's limit on the time of a statement ended it"),
-        1040 | 1203 | 1226 => broken("the server takes no more connections for now"),
+        1040 | 1203 | 1226 => Class {
+            remedy: Remedy::Share,
+            ..passing("the server takes no more connections for now, of this user perhaps")
+        },
+        3032 => broken("the server has been taken offline"),
+        1153 => Class {
+            remedy: Remedy::Close,
+            ..fixed(
+                Config,
+                "the server takes no messages as long as this one: raise max_allowed_packet",
+            )
+        },
         1461 => passing("the server keeps no more prepared statements: raise its limit"),
         1021 | 1030 | 1037 | 1038 | 1041 | 1114 | 1206 => passing("the server lacks space"),
         // MariaDB says 1927 of a killed connection, MySQL 4031 of one that was idle for too long.
@@ -138,6 +151,7 @@ fn class(number: u16) -> Class {
         1142 | 1143 | 1227 | 1370 | 1211 => {
             fixed(Config, "the user lacks a right: see the grants in the documentation")
         }
+        1184 => fixed(Config, "the server ends connections of this user: look for why in its log"),
         1049 | 1046 => fixed(Config, "there is no such database"),
         1115 | 1273 => fixed(Config, "the server is too old for a collation that pads no keys"),
         1146 | 1054 | 1136 | 1364 | 1062 | 1442 | 1452 | 1644 | 3819 | 4025 => {
@@ -190,7 +204,8 @@ mod tests {
             (1213, Unavailable, true, false, Remedy::Repeat),
             (1020, Unavailable, true, false, Remedy::Repeat),
             (1205, Unavailable, true, false, Remedy::Wait),
-            (1040, Unavailable, true, false, Remedy::Close),
+            (1040, Unavailable, true, false, Remedy::Share),
+            (3032, Unavailable, true, false, Remedy::Close),
             (1053, Unavailable, true, true, Remedy::Close),
             (1317, Unavailable, true, true, Remedy::Close),
             (1927, Unavailable, true, true, Remedy::Close),

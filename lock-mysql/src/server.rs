@@ -18,7 +18,12 @@ pub(crate) struct Facts {
     /// Whether several nodes of a cluster may be written to.
     many_writers: bool,
     wait_timeout: Duration,
+    /// How many bytes one message may have, if it was asked for.
+    packet: Option<u64>,
 }
+
+/// The longest of our statements with the longest keys has half of that.
+const PACKET: u64 = 1 << 20;
 
 impl Facts {
     /// Sets a session up and asks for what a failover can change, in one round trip.
@@ -26,16 +31,18 @@ impl Facts {
     /// The mode is our own, so that the server's changes nothing: strict, or a value that does not fit
     /// would be cut. A commit that began the next transaction would keep what comes after it from being
     /// committed, and a limit on what is read would hide holders. A lock that another transaction keeps
-    /// is given up after a second, a table that is being changed after five. Only MariaDB reads the last
-    /// line.
+    /// is given up after a second, a table that is being changed after five. Names of columns are put together
+    /// when a table is looked at. Only MariaDB reads the last line.
     pub(crate) const SETUP: &str = "\
 SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00',
   autocommit = 1, completion_type = 0, innodb_lock_wait_timeout = 1, lock_wait_timeout = 5,
-  sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615;
+  sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615,
+  group_concat_max_len = 1024;
 SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE;
 SELECT 'read_only', CONCAT(@@global.read_only)
 UNION ALL SELECT 'innodb_read_only', CONCAT(@@global.innodb_read_only)
 UNION ALL SELECT 'wait_timeout', CONCAT(@@session.wait_timeout)
+UNION ALL SELECT 'max_allowed_packet', CONCAT(@@session.max_allowed_packet)
 /*M! UNION ALL SELECT 'wsrep_on', CONCAT(@@global.wsrep_on) */";
 
     /// Asks for the rest, when a provider is opened: MySQL takes its time for the answer.
@@ -63,6 +70,7 @@ SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'binlog_format',
                 "wait_timeout" => {
                     facts.wait_timeout = Duration::from_secs(value.parse().unwrap_or(0));
                 }
+                "max_allowed_packet" => facts.packet = value.parse().ok(),
                 _ => {}
             }
         }
@@ -88,6 +96,12 @@ SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'binlog_format',
             let message = "the server logs statements (binlog_format=STATEMENT), which locks cannot \
                            be replayed from: set ROW there";
             return Err(config(message.into()));
+        }
+        if let Some(packet) = self.packet.filter(|packet| *packet < PACKET) {
+            return Err(config(format!(
+                "the server takes messages of up to {packet} bytes only, and renewals of many locks are longer: set \
+                 max_allowed_packet to {PACKET} or more there"
+            )));
         }
         if self.many_writers && !any_cluster {
             let message = "this node belongs to a cluster (Galera or group replication) that may be \
@@ -148,6 +162,8 @@ mod tests {
         assert_eq!(kind("binlog_format", "STATEMENT"), Some(ErrorKind::Config));
         assert_eq!(kind("wsrep_on", "ON"), Some(ErrorKind::Config));
         assert!(facts(("wsrep_on", "ON")).check(true).is_ok());
+        assert_eq!(kind("max_allowed_packet", "1048575"), Some(ErrorKind::Config));
+        assert_eq!(kind("max_allowed_packet", "1048576"), None);
         assert_eq!(kind("group_replication_single_primary_mode", "ON"), None);
         assert_eq!(kind("group_replication_single_primary_mode", "OFF"), Some(ErrorKind::Config));
     }

@@ -67,7 +67,7 @@ impl Session {
         sql: Arc<Statements>,
         any_cluster: bool,
     ) -> Result<Self, Failure> {
-        let failed = |failure| Failure { remedy: Remedy::Close, ..classify(failure, During::Look) };
+        let failed = |failure| classify(failure, During::Look);
         let connection = options.connect().await.map_err(failed)?;
         let mut session = Self { connection, sql, idle_limit: Duration::ZERO };
         session.idle_limit = session.check(Facts::SETUP, any_cluster).await?.idle_limit();

@@ -12,6 +12,7 @@ use lock_core::Host;
 use lock_core::Param;
 use lock_core::Result;
 use lock_core::SharedBackend;
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgSslMode;
 
@@ -71,6 +72,7 @@ impl PostgresConfig {
             return Err(config(example.into()));
         }
         let common = tls(url, PgConnectOptions::new_without_pgpass())?
+            .disable_statement_logging()
             .database(database)
             .application_name(url.text("application_name").unwrap_or("lock"));
         let common = match url.user().filter(|user| !user.is_empty()) {

@@ -50,7 +50,7 @@ fn code(failure: &sqlx::Error) -> Option<&str> {
 }
 
 fn ends_session(code: &str) -> bool {
-    code.starts_with("57P") || code.starts_with("08")
+    code.starts_with("57P") || code.starts_with("08") || matches!(code, "25P03" | "25P04")
 }
 
 type Class = (ErrorKind, bool, &'static str);
@@ -70,11 +70,19 @@ fn class(code: &str) -> Option<Class> {
             true,
             "the server has no memory left, perhaps for locks: raise max_locks_per_transaction",
         ),
-        "53300" => (Unavailable, true, "the server takes no more connections"),
+        "53300" => (
+            Unavailable,
+            true,
+            "the server takes no more connections, of this role perhaps: a client needs two, and a third while it \
+             makes them",
+        ),
         "57P01" | "57P02" => (Unavailable, true, "the server ended the session"),
         "57P03" => (Unavailable, true, "the server is starting or stopping"),
-        "57P05" => {
+        "57P05" | "25P03" => {
             (Unavailable, true, "the server ended the session because it was silent for too long")
+        }
+        "25P04" => {
+            (Unavailable, true, "the server ended the session because a statement took too long")
         }
         "26000" | "42P05" | "08P01" => (
             Config,
@@ -145,6 +153,7 @@ mod tests {
             ("57P01", Unavailable, true),
             ("57P03", Unavailable, true),
             ("57P05", Unavailable, true),
+            ("25P04", Unavailable, true),
             ("08006", Unavailable, true),
             ("58030", Unavailable, true),
             ("26000", Config, false),

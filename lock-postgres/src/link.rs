@@ -87,7 +87,11 @@ impl Link {
         if let Some(ghost) = ghost {
             self.lay(&mut first, ghost).await?;
         }
-        let (mut session, facts) = self.limited(self.connect_at(server)).await?;
+        let (mut session, facts) = match self.limited(self.connect_at(server)).await {
+            Ok(made) => made,
+            // The pool behind a listener tries again in silence: a plain connection says what is wrong.
+            Err(late) => return Err(self.limited(self.meet(server)).await.err().unwrap_or(late)),
+        };
         let mark = self.limited(take_mark(&mut session)).await?;
         Ok((session, Identity { pid: facts.pid, mark }, facts))
     }
@@ -110,6 +114,7 @@ impl Link {
         // One that broke is to be told of, not mended in silence.
         connection.eager_reconnect(false);
         connection.ignore_pool_close_event(true);
+        connection.execute(statements::FIRST).await.map_err(unmade)?;
         let facts = self.greet(&mut connection).await?;
         Ok((connection, facts))
     }
@@ -130,6 +135,7 @@ impl Link {
     async fn meet(&self, server: &PgConnectOptions) -> Result<(PgConnection, Facts)> {
         let mut connection = PgConnection::connect_with(server).await.map_err(unmade)?;
         check_version(&connection)?;
+        connection.execute(statements::FIRST).await.map_err(unmade)?;
         let facts = self.greet(&mut connection).await?;
         Ok((connection, facts))
     }
@@ -163,6 +169,7 @@ impl Link {
             let message = "this server is a replica: name the primary, or several hosts";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
+        check_database(column(&row, 6)?, column(&row, 7)?)?;
         let comment: Option<String> = column(&row, 5)?;
         let schema = match comment.as_deref() {
             Some(statements::VERSION) => Schema::Ours,
@@ -267,6 +274,23 @@ fn check_version(connection: &PgConnection) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a database that cannot keep each key, or hides rows.
+fn check_database(encoding: &str, hides_rows: bool) -> Result<()> {
+    // The second keeps the bytes as they are.
+    if !matches!(encoding, "UTF8" | "SQL_ASCII") {
+        let message = format!(
+            "the database's encoding is {encoding}, which cannot keep every key: name one that is in UTF8"
+        );
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    if hides_rows {
+        let message = "row level security hides locks of others from this role: turn it off for the tables of the \
+                       locks (ALTER TABLE … DISABLE ROW LEVEL SECURITY), or give the role BYPASSRLS";
+        return Err(Error::new(ErrorKind::Config, message));
+    }
+    Ok(())
 }
 
 fn no_server() -> Error {

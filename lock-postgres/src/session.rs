@@ -8,6 +8,7 @@
 //! A call that is alone goes through the actor too. What that adds to its round trip is small beside it, while a
 //! caller who had the session and is not polled would keep all the others, and the watch over it, from theirs.
 
+mod ask;
 mod attempt;
 mod queue;
 mod release;
@@ -27,21 +28,16 @@ use lock_core::LockKey;
 use lock_core::Release;
 use lock_core::Result;
 use sqlx::postgres::PgListener;
-use sqlx::postgres::PgRow;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use self::ask::Alarm;
 use self::queue::Batch;
 use self::queue::Queue;
-use crate::error::During;
-use crate::error::classify;
-use crate::error::is_fatal;
 use crate::hints::Hints;
 use crate::link::Identity;
 use crate::link::Link;
-use crate::link::Statement;
 use crate::link::column;
-use crate::link::limited;
 use crate::look;
 use crate::shared::Shared;
 use crate::statements;
@@ -79,6 +75,7 @@ pub(crate) struct Session {
     shared: Arc<Shared>,
     table: Table,
     live: Option<Live>,
+    alarm: Alarm,
     /// A session that was given up: the server may not know it yet, and keep its locks.
     ghost: Option<Identity>,
     /// Who is still to be told by whom they were refused: one look does for all.
@@ -104,8 +101,8 @@ struct Live {
 impl Session {
     pub(crate) fn new(link: Arc<Link>, hints: Arc<Hints>, shared: Arc<Shared>) -> Self {
         let table = Table::default();
-        let (live, ghost, refused) = (None, None, Vec::new());
-        Self { link, hints, shared, table, live, ghost, refused, closed: false }
+        let (live, alarm, ghost, refused) = (None, Alarm::default(), None, Vec::new());
+        Self { link, hints, shared, table, live, alarm, ghost, refused, closed: false }
     }
 
     /// Serves until nobody can ask any more.
@@ -213,31 +210,6 @@ impl Session {
         let over = |live: &Live| now() >= live.since + live.lease;
         if !self.table.is_empty() && self.live.as_ref().is_some_and(over) {
             self.lose();
-        }
-    }
-
-    /// Runs a statement on the session that is there, and never on another one, until the lease that it could
-    /// still renew has ended.
-    async fn rows(&mut self, statement: Statement, limit: Duration) -> Result<Vec<PgRow>> {
-        let Some(live) = &mut self.live else { return Err(no_answer()) };
-        let sent = now();
-        let end = if self.table.is_empty() { sent + limit } else { live.since + live.lease };
-        let answer = limited(end.saturating_since(sent), statement.fetch_all(&mut live.connection));
-        match answer.await {
-            Some(Ok(rows)) => {
-                live.since = sent;
-                Ok(rows)
-            }
-            Some(Err(failure)) => {
-                if is_fatal(&failure) {
-                    self.lose();
-                }
-                Err(classify(failure, During::Statement))
-            }
-            None => {
-                self.lose();
-                Err(no_answer())
-            }
         }
     }
 

@@ -14,6 +14,13 @@ use crate::names::Name;
 /// What the comment on a schema of ours reads.
 pub(crate) const VERSION: &str = "lock-postgres 1";
 
+/// Gives the next statement, and all others, enough time. One that hangs is to be ended by the server before the
+/// client gives the session up. Only Postgres 17 and later limit transactions.
+pub(crate) const FIRST: &str = "\
+SELECT pg_catalog.set_config('statement_timeout', '4s', false),
+  CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+    THEN pg_catalog.set_config('transaction_timeout', '0', false) END";
+
 /// Makes a session fit, whatever its role or database sets, and says what there is to know of the server.
 /// Parameters: 1 schema. The plans are the same for all values, so that none is made twice.
 pub(crate) const GREET: &str = "\
@@ -26,13 +33,18 @@ SELECT pg_catalog.pg_backend_pid(),
   (EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_postmaster_start_time())
     * 1000000)::bigint,
   pg_catalog.obj_description(pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)), 'pg_namespace'),
-  pg_catalog.to_regnamespace(pg_catalog.quote_ident($1)) IS NOT NULL,
+  pg_catalog.current_setting('server_encoding'),
+  EXISTS (SELECT FROM pg_catalog.pg_class c
+    WHERE c.relnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident($1))
+      AND c.relkind = 'r' AND pg_catalog.row_security_active(c.oid)),
   pg_catalog.set_config('default_transaction_isolation', 'read committed', false),
   pg_catalog.set_config('default_transaction_read_only', 'off', false),
+  pg_catalog.set_config('exit_on_error', 'off', false),
   pg_catalog.set_config('synchronous_commit', 'off', false),
   pg_catalog.set_config('search_path', 'pg_catalog', false),
   pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', false),
   pg_catalog.set_config('jit', 'off', false),
+  pg_catalog.set_config('max_parallel_workers_per_gather', '0', false),
   pg_catalog.set_config('lock_timeout', '250ms', false),
   pg_catalog.set_config('idle_session_timeout', '0', false),
   pg_catalog.set_config('idle_in_transaction_session_timeout', '10s', false)";
@@ -295,7 +307,7 @@ pub(crate) fn alone(schema: &Name) -> String {
 /// The last statement is there because the session remembers that there was no schema, until it reads a
 /// relation.
 const ALONE: &str = "\
-BEGIN; SET LOCAL lock_timeout = '10s'; \
+BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = 0; \
 SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('{name} schema', 3)); \
 SELECT FROM pg_catalog.pg_namespace LIMIT 0";
 

@@ -26,6 +26,7 @@ pub(crate) fn open(config: &SqliteConfig, place: &Place) -> Result<Connection> {
     connection.busy_timeout(config.busy_timeout).map_err(in_step)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     refuse_read_only(&connection, place)?;
+    refuse_utf16(&connection, place)?;
     rusqlite::vtab::array::load_module(&connection).map_err(in_step)?;
     choose_journal(&connection)?;
     ensure_tables(&mut connection, &config.table)?;
@@ -39,6 +40,16 @@ fn refuse_read_only(connection: &Connection, place: &Place) -> Result<()> {
     }
     let path = place.path.display();
     Err(config(format!("{path} can only be read; locks need to write it and its directory")))
+}
+
+/// Keys are listed in the order of their bytes, and there their bytes are others.
+fn refuse_utf16(connection: &Connection, place: &Place) -> Result<()> {
+    let encoding: String = query_one(connection, "PRAGMA encoding")?;
+    if encoding == "UTF-8" {
+        return Ok(());
+    }
+    let path = place.path.display();
+    Err(config(format!("{path} keeps its text in {encoding}; give the locks a file of their own")))
 }
 
 /// A new database gets a write-ahead log; somebody's own keeps the journal it has.

@@ -322,6 +322,9 @@ async fn bad_files_are_refused_with_a_reason() {
     assert!(refused(SqliteConfig::new(directory.path())).await.contains("is a directory"));
     let missing = directory.path().join("no/locks.db");
     assert!(refused(SqliteConfig::new(missing)).await.contains("create it first"));
+    let wide = Directory::new();
+    tamper(&wide, "PRAGMA encoding = 'UTF-16le'; CREATE TABLE mine (x)");
+    assert!(refused(SqliteConfig::new(wide.file())).await.contains("UTF-16le"));
     let mut unsafe_name = SqliteConfig::new(directory.file());
     unsafe_name.table = "x\" (y); --".into();
     assert!(refused(unsafe_name).await.contains("table name"));

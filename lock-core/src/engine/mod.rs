@@ -25,6 +25,7 @@ mod request;
 mod shared;
 mod slots;
 mod term;
+mod turns;
 mod waiters;
 
 use std::fmt;

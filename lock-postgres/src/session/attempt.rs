@@ -84,7 +84,7 @@ impl Session {
 
     async fn acquire(&mut self, tries: &Tries) -> Result<Vec<PgRow>> {
         let (lease, acquire) = self.acquisition(tries)?;
-        let rows = self.rows(acquire, lease.unwrap_or(PATIENCE)).await;
+        let rows = self.row_for_each(tries.len(), acquire, lease.unwrap_or(PATIENCE)).await;
         match rows {
             Ok(rows) if rows.len() == tries.len() => {
                 self.adopt(lease);
@@ -169,9 +169,9 @@ impl Session {
             .bind(mark)
             .bind(native.as_str())
             .bind(timeout(lease));
-        let tried = self.rows(attempt, lease.unwrap_or(PATIENCE)).await;
+        let tried = self.row(attempt, lease.unwrap_or(PATIENCE)).await;
         let tried =
-            tried.and_then(|rows| rows.first().map_or_else(|| Err(not_our_session()), tried_row));
+            tried.and_then(|row| row.as_ref().map_or_else(|| Err(not_our_session()), tried_row));
         let (num, fence, clash) = match tried {
             Ok(tried) => tried,
             Err(error) => {

@@ -80,7 +80,8 @@ impl Session {
                 .bind(givings.iter().map(|giving| giving.num).collect::<Vec<_>>())
                 .bind(givings.iter().map(|giving| giving.key.to_string()).collect::<Vec<_>>()),
         };
-        let rows = self.rows(release.bind(self.timeout_after(givings.len())), PATIENCE).await;
+        let release = release.bind(self.timeout_after(givings.len()));
+        let rows = self.row_for_each(givings.len(), release, PATIENCE).await;
         let rows = rows.and_then(|rows| {
             let told =
                 |row| Ok((column::<i64>(row, 0)?, column::<Option<String>>(row, 1)?.is_some()));
