@@ -41,8 +41,8 @@ const LEFT_OUT: &[(&str, &str)] = &[
 ];
 
 /// Tells whether it is luck how fast a client is, and stays so for its life, so that each round needs new ones:
-/// where the driver of ZooKeeper has its task in memory decides whether requests that come together go out
-/// together, or the second only with the answer to the first.
+/// where the driver of ZooKeeper has its task in memory decides whether requests that come together go out in one
+/// piece or in several.
 pub(crate) fn has_lucky_clients(backend: &str) -> bool {
     backend == "zookeeper"
 }
