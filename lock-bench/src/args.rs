@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
     /// Measure this scenario only; may be repeated
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(scenarios()))]
     pub(crate) scenario: Vec<String>,
+    /// Measure rows of this size only, as in "16 tasks"; may be repeated
+    #[arg(long, value_name = "N")]
+    pub(crate) size: Vec<usize>,
     /// How long one round lasts; 0.2 with --quick, or what makes the whole run 7 minutes, 1 at most
     #[arg(long, value_name = "N", value_parser = seconds)]
     pub(crate) seconds: Option<Duration>,

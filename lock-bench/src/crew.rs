@@ -46,6 +46,9 @@ pub(crate) struct Crew {
     seats: Vec<Link>,
     processes: Vec<Child>,
     probe: Option<Box<dyn Probe>>,
+    /// What each process is told, and how many there are.
+    post: Post,
+    count: usize,
     // Before its folder, so that a server ends first.
     _store: Store,
     _folder: TempDir,
@@ -68,12 +71,12 @@ impl Crew {
     ) -> Outcome<Option<Self>> {
         let folder = tempfile::Builder::new().prefix(subject.name).tempdir_in(stores)?;
         let store = timeout(PATIENCE, (subject.store)(folder.path().to_owned())).await??;
-        let processes = if subject.has_processes { setup.seats } else { 1 };
+        let count = if subject.has_processes { setup.seats } else { 1 };
         let post = Post {
             subject: subject.name.to_owned(),
             lane: lane.name().to_owned(),
             url: store.url.clone(),
-            seats: setup.seats / processes,
+            seats: setup.seats / count,
             ttl: setup.ttl,
             gauge: setup.gauge,
         };
@@ -81,21 +84,34 @@ impl Crew {
             Some(open) => Some(timeout(PATIENCE, open(store.url.clone())).await??),
             None => None,
         };
-        let (seats, started) = (Vec::new(), Vec::new());
-        let mut crew = Self { seats, processes: started, probe, _store: store, _folder: folder };
+        let (seats, processes) = (Vec::new(), Vec::new());
+        let (_store, _folder) = (store, folder);
+        let mut crew = Self { seats, processes, probe, post, count, _store, _folder };
+        Ok(crew.hire().await?.then_some(crew))
+    }
+
+    /// Lets other workers take the place of these, on the same store.
+    pub(crate) async fn renew(&mut self) -> Outcome {
+        self.let_go().await?;
+        self.hire().await.map(drop)
+    }
+
+    /// Starts the workers; false if the backend lacks what the lane asks for.
+    async fn hire(&mut self) -> Outcome<bool> {
         let mut able = true;
         // One after the other: whoever comes first makes the store's tables.
-        for _ in 0..processes {
-            let first = crew.seats.len();
-            crew.add(&post)?;
-            for link in &crew.seats[first..] {
+        for _ in 0..self.count {
+            let first = self.seats.len();
+            self.add()?;
+            for link in &self.seats[first..] {
                 able &= link.ready().await?;
             }
         }
-        Ok(able.then_some(crew))
+        Ok(able)
     }
 
-    fn add(&mut self, post: &Post) -> Outcome {
+    fn add(&mut self) -> Outcome {
+        let post = &self.post;
         let mut command = Command::new(program(post.gauge)?);
         command.env(POST, serde_json::to_string(post)?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -188,11 +204,15 @@ impl Crew {
 
     /// Lets all seats release what they hold, and the processes end.
     pub(crate) async fn dismiss(mut self) -> Outcome {
+        self.let_go().await
+    }
+
+    async fn let_go(&mut self) -> Outcome {
         for link in &self.seats {
             link.ask(Order::Leave).await?;
         }
         self.seats.clear();
-        for process in &mut self.processes {
+        for mut process in self.processes.drain(..) {
             let status = timeout(PATIENCE, process.wait()).await??;
             if !status.success() {
                 return Err(Failure::new(format!("a worker ended with {status}")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// The middle of several rounds, and how far they lie apart.
+/// The middle of several rounds, and between what the middle half of them lies: of up to four, all.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -19,7 +19,8 @@ impl Spread {
         let finite = |value: &Option<f64>| value.filter(|value| value.is_finite());
         let mut values = values.iter().map(finite).collect::<Option<Vec<_>>>()?;
         values.sort_by(f64::total_cmp);
-        let (low, high) = (*values.first()?, *values.last()?);
+        let beyond = values.len().checked_sub(1)? / 4;
+        let (low, high) = (values[beyond], values[values.len() - 1 - beyond]);
         let half = values.len() / 2;
         let median = if values.len() % 2 == 1 {
             values[half]
@@ -62,6 +63,7 @@ mod tests {
         };
         assert_eq!(of(&[3.0, 1.0, 9.0]), Some((1.0, 3.0, 9.0)));
         assert_eq!(of(&[4.0, 1.0, 2.0, 8.0]), Some((1.0, 3.0, 8.0)));
+        assert_eq!(of(&[4.0, 1.0, 3.0, 2.0, 8.0]), Some((2.0, 3.0, 4.0)), "the middle half");
         assert_eq!(of(&[]), None);
         assert_eq!(of(&[1.0, f64::NAN]), None);
         assert_eq!(Spread::of(&[Some(1.0), None]), None);

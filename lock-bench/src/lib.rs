@@ -1,8 +1,8 @@
 //! Measures every backend against the bare statements through the same client, and against peers.
 //!
 //! What is compared runs in the same minutes: each lane (ours, the bare statements, a peer) has processes
-//! of its own that live through the whole table, and the lanes take turns in short rounds. A ratio is made
-//! of two neighbouring rounds, so that a machine that gets busy slows both. Figures are medians of the
+//! of its own that live through the whole table, and the lanes take turns in short rounds, there and back. A
+//! ratio is made of two neighbouring rounds, so that a machine that gets busy slows both. Figures are medians of the
 //! rounds; the first round of each lane is thrown away.
 //!
 //! `subjects` has one file per backend and is all that knows of them; `scenarios` has one file per

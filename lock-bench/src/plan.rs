@@ -13,6 +13,8 @@ pub(crate) struct Plan {
     pub(crate) round: Duration,
     /// How many rounds count.
     pub(crate) rounds: usize,
+    /// Which rows are measured; all if none is named.
+    pub(crate) only: Vec<usize>,
     /// The TTL of locks, but for those that are held in great number.
     pub(crate) ttl: Duration,
     /// How many locks are held at once.
@@ -37,6 +39,7 @@ impl Plan {
         Self {
             round: arguments.seconds.unwrap_or(plan.round),
             rounds: arguments.rounds.map_or(plan.rounds, usize::from),
+            only: arguments.size.clone(),
             ..plan
         }
     }
@@ -45,6 +48,7 @@ impl Plan {
         Self {
             round: Duration::from_millis(400),
             rounds: 3,
+            only: Vec::new(),
             ttl: Duration::from_secs(30),
             locks: 10_000,
             locks_ttl: Duration::from_secs(6),

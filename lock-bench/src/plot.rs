@@ -1,4 +1,4 @@
-//! The results as a picture: a panel per table and size, a bar per lane, with its lowest and highest round.
+//! The results as a picture: a panel per table and size, a bar per lane, with its spread over the rounds.
 //!
 //! Plain SVG by hand: a few rectangles need no library, and the reader's own fonts do.
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::crew::Crew;
+use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::lane::Lane;
 use crate::plan::Plan;
@@ -12,6 +13,7 @@ use crate::scenario::Scenario;
 use crate::scenario::Setup;
 use crate::scenario::Turn;
 use crate::subject::Subject;
+use crate::subjects::has_lucky_clients;
 use crate::subjects::has_row;
 
 /// One scenario over one backend.
@@ -44,9 +46,13 @@ impl Table<'_> {
             runners.push(self.runner(lane, &setup).await?);
         }
         let mut rows = Vec::new();
-        for size in &setup.sizes {
+        let only = &self.plan.only;
+        for size in setup.sizes.iter().filter(|size| only.is_empty() || only.contains(size)) {
             self.measure(&setup, *size, &mut runners).await?;
             rows.extend(self.rows_of(*size, &mut runners));
+        }
+        if rows.is_empty() {
+            return Err(Failure::new("none of its rows has such a size"));
         }
         for crew in runners.into_iter().filter_map(|runner| runner.crew) {
             crew.dismiss().await?;
@@ -63,11 +69,16 @@ impl Table<'_> {
         Ok(Runner { lane, crew, able, samples: Vec::new() })
     }
 
-    /// Goes round the lanes as often as planned.
+    /// Goes round the lanes as often as planned, there and back: none always comes after the same other one,
+    /// and what gets faster or slower with time does so for all.
     async fn measure(&self, setup: &Setup, size: usize, runners: &mut [Runner]) -> Outcome {
         for round in setup.turns() {
             let turn = Turn { plan: self.plan, size, round };
-            for runner in runners.iter_mut().filter(|runner| runner.able) {
+            let mut order: Vec<_> = runners.iter_mut().filter(|runner| runner.able).collect();
+            if round % 2 == 0 {
+                order.reverse();
+            }
+            for runner in order {
                 let sample = self.turn(runner, setup, turn).await?;
                 if round > 0 {
                     runner.samples.push(sample);
@@ -78,7 +89,10 @@ impl Table<'_> {
     }
 
     async fn turn(&self, runner: &mut Runner, setup: &Setup, turn: Turn<'_>) -> Outcome<Sample> {
-        if let Some(crew) = &runner.crew {
+        if let Some(crew) = &mut runner.crew {
+            if turn.round > 0 && has_lucky_clients(self.subject.name) {
+                crew.renew().await?;
+            }
             return self.scenario.round(crew, turn).await;
         }
         let Some(crew) = Crew::start(self.subject, runner.lane, setup, self.stores).await? else {

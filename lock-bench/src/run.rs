@@ -119,7 +119,8 @@ fn method(setup: &Setup, plan: &Plan) -> String {
         (_, _, true) => format!("{rounds} rounds of {:.1?} after {:.1?}", plan.round, plan.warm),
         _ => format!("{rounds} rounds of {:.1?} after one that does not count", plan.round),
     };
-    format!("medians (lowest–highest) of {rounds}; the lanes take turns")
+    let spread = if setup.rounds > 4 { "middle half" } else { "lowest–highest" };
+    format!("medians ({spread}) of {rounds}; the lanes take turns, there and back")
 }
 
 impl Report {

@@ -40,6 +40,13 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("contention", "Lock RPC"),
 ];
 
+/// Tells whether it is luck how fast a client is, and stays so for its life, so that each round needs new ones:
+/// where the driver of ZooKeeper has its task in memory decides whether requests that come together go out in one
+/// piece or in several.
+pub(crate) fn has_lucky_clients(backend: &str) -> bool {
+    backend == "zookeeper"
+}
+
 /// Tells whether a scenario has a row for a lane.
 pub(crate) fn has_row(scenario: &str, lane: &str) -> bool {
     !LEFT_OUT.contains(&(scenario, lane))

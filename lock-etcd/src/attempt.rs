@@ -12,10 +12,8 @@ use crate::backend::Inner;
 use crate::batch::Settled;
 use crate::claims::Entry;
 use crate::claims::Hanging;
-use crate::claims::Mine;
 use crate::error::Failure;
 use crate::error::What;
-use crate::keys;
 use crate::lease::Class;
 use crate::line;
 use crate::line::Contender;
@@ -34,7 +32,7 @@ impl Inner {
         }
         let mine = entry.mine();
         if mine.revision.is_none() && mine.unsure.is_empty() {
-            self.claims.forget(claim.token);
+            self.claims.forget(claim, entry);
         }
         Ok(outcome?)
     }
@@ -45,7 +43,7 @@ impl Inner {
         if let (Some(revision), Some(mode)) = (mine.revision, mine.mode) {
             claim.check_beside(claim.token, mode)?;
             let from = mine.lease.as_ref().map_or(0, |lease| lease.id);
-            let turn = requests::turn(claim, from, full.id, revision);
+            let turn = requests::turn(claim, &entry.own, from, full.id, revision);
             let answer = self.put(claim, turn, &[&full], entry).await?;
             if answer.succeeded() {
                 return self.acquired(claim, revision, &full, entry);
@@ -62,7 +60,7 @@ impl Inner {
             && let Some(granted) = self.leases.at_hand(&class)
         {
             let short = Hanging { class, id: granted.id, lease: granted.lease };
-            let take = requests::take_or_join(claim, full.id, short.id);
+            let take = requests::take_or_join(claim, &entry.own, full.id, short.id);
             let answer = self.put(claim, take, &[&full, &short], entry).await?;
             return self.joined(claim, &full, short, entry, answer).await;
         }
@@ -73,7 +71,7 @@ impl Inner {
             return Ok(attempt);
         }
         let short = self.hanging(class).await?;
-        let join = requests::take_or_join(claim, full.id, short.id);
+        let join = requests::take_or_join(claim, &entry.own, full.id, short.id);
         let answer = self.put(claim, join, &[&full, &short], entry).await?;
         self.joined(claim, &full, short, entry, answer).await
     }
@@ -91,7 +89,7 @@ impl Inner {
             return self.acquired(claim, answer.revision, full, entry);
         }
         let line = self.line_of(&claim.key, &answer).await?;
-        let lease = line.place(&keys::own(claim)).map(|place| line.contenders[place].lease);
+        let lease = line.place(&entry.own).map(|place| line.contenders[place].lease);
         // An earlier attempt whose answer was lost may have found the lock free.
         let is_full = lease == Some(full.id);
         entry.state().lease = Some(if is_full { full.clone() } else { short });
@@ -107,14 +105,14 @@ impl Inner {
         full: &Hanging,
         entry: &Entry,
     ) -> Result<Option<Attempt>, Failure> {
-        let mut txn = requests::take_free(claim, full.id);
+        let mut txn = requests::take_free(claim, &entry.own, full.id);
         for _ in 0..TRIES {
             let answer = self.put(claim, txn, &[full], entry).await?;
             if answer.succeeded() {
                 return self.acquired(claim, answer.revision, full, entry).map(Some);
             }
             let line = self.line_of(&claim.key, &answer).await?;
-            if line.place(&keys::own(claim)).is_some() {
+            if line.place(&entry.own).is_some() {
                 // An earlier attempt whose answer was lost has put it.
                 return Ok(None);
             }
@@ -122,7 +120,7 @@ impl Inner {
             if !line.admits(claim.mode) {
                 return Ok(Some(self.held(&line, None)));
             }
-            txn = requests::take_unchanged(claim, full.id, line.revision);
+            txn = requests::take_unchanged(claim, &entry.own, full.id, line.revision);
         }
         Ok(None)
     }
@@ -135,7 +133,7 @@ impl Inner {
         entry: &Entry,
         line: &Line,
     ) -> Result<Option<Attempt>, Failure> {
-        let Some(place) = line.place(&keys::own(claim)) else {
+        let Some(place) = line.place(&entry.own) else {
             entry.state().lost();
             return Ok(None);
         };
@@ -145,7 +143,7 @@ impl Inner {
         let checked = line.check(claim, place);
         if checked.is_ok() && place < line.holding() {
             if lease != full.id {
-                let move_to = requests::move_to(claim, lease, full.id, revision);
+                let move_to = requests::move_to(claim, &entry.own, lease, full.id, revision);
                 let moved = self.put(claim, move_to, &[full], entry).await?;
                 if !moved.succeeded() {
                     entry.state().lost();
@@ -155,7 +153,7 @@ impl Inner {
             return self.acquired(claim, revision, full, entry).map(Some);
         }
         if checked.is_err() || !claim.queue {
-            let delete = requests::delete(&keys::own(claim), revision);
+            let delete = requests::delete(&entry.own, revision);
             self.batches.settle(&claim.key, delete).await?;
             entry.state().lost();
             checked?;
@@ -181,6 +179,9 @@ impl Inner {
         entry: &Entry,
     ) -> Result<Settled, Failure> {
         let answer = self.batches.settle(&claim.key, txn).await;
+        if answer.is_err() {
+            entry.state().doubtful = true;
+        }
         match answer.as_ref().map_err(|failure| failure.what) {
             Ok(settled) => entry.state().seen = settled.revision,
             Err(What::Silence) => leases.iter().for_each(|lease| entry.state().unsure(lease)),
@@ -215,26 +216,31 @@ impl Inner {
     }
 
     pub(crate) async fn release(&self, claim: &Claim, entry: &Entry) -> Result<Release> {
-        let deleted = self.delete(claim, &entry.mine()).await?;
-        self.claims.forget(claim.token);
+        let deleted = self.delete(claim, entry).await;
+        if !matches!(deleted, Ok(true)) {
+            entry.state().doubtful = true;
+        }
+        let deleted = deleted?;
+        self.claims.forget(claim, entry);
         Ok(if deleted { Release::Released } else { Release::NotHeld })
     }
 
     /// Deletes the claim's key. If an attempt may still be under way, it is given up for good: closing
     /// its connection would not prove that the server has not got it.
-    async fn delete(&self, claim: &Claim, mine: &Mine) -> Result<bool, Failure> {
+    async fn delete(&self, claim: &Claim, entry: &Entry) -> Result<bool, Failure> {
+        let mine = entry.mine();
         let mut deleted = false;
         for lease in &mine.unsure {
-            match self.txn(requests::delete_and_give_up(claim, *lease)).await {
+            match self.txn(requests::delete_and_give_up(claim, &entry.own, *lease)).await {
                 // The attempt cannot be carried out either without its lease.
                 Err(failure) if failure.what == What::NoLease => {}
                 answer => deleted |= answer?.succeeded(),
             }
         }
         let delete = match mine.revision.filter(|_| mine.unsure.is_empty()) {
-            Some(revision) => requests::delete(&keys::own(claim), revision),
+            Some(revision) => requests::delete(&entry.own, revision),
             None if deleted => return Ok(true),
-            None => requests::delete_any(claim),
+            None => requests::delete_any(&entry.own),
         };
         Ok(self.batches.settle(&claim.key, delete).await?.succeeded())
     }

@@ -131,8 +131,7 @@ impl Backend for Etcd {
     }
 
     async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
-        let entry = self.0.claims.find_or_new(claim.token);
-        let turn = entry.turn.clone().lock_owned().await;
+        let (entry, turn) = self.0.claims.enter(claim).await;
         let (inner, claim) = (self.0.clone(), claim.clone());
         self.finish(async move {
             let _turn = turn;
@@ -146,8 +145,9 @@ impl Backend for Etcd {
     }
 
     async fn release(&self, claim: &Claim) -> Result<Release> {
-        let entry = self.0.claims.find_or_new(claim.token);
-        let turn = entry.turn.clone().lock_owned().await;
+        let Some((entry, turn)) = self.0.claims.enter_known(claim.token).await else {
+            return Ok(Release::NotHeld);
+        };
         let (inner, claim) = (self.0.clone(), claim.clone());
         self.finish(async move {
             let _turn = turn;
@@ -178,8 +178,12 @@ impl Backend for Etcd {
     }
 
     async fn watch(&self, claim: &Claim, reason: WatchFor, hint: Hint) -> Result<Watch> {
-        let mine = self.0.claims.find(claim.token).map(|entry| entry.mine()).unwrap_or_default();
-        let own = |after| Target::Key { key: keys::own(claim), after };
+        let entry = self.0.claims.find(claim.token);
+        let mine = entry.as_ref().map(|entry| entry.mine()).unwrap_or_default();
+        let own = |after| {
+            let key = entry.as_ref().map(|entry| entry.own.clone()).unwrap_or_default();
+            Target::Key { key, after }
+        };
         match (reason, mine.revision, mine.blocked) {
             // Not since it came: the store may have forgotten what happened then.
             (WatchFor::Eviction, Some(_), _) => Ok(self.0.hub.hold(own(mine.seen), &hint)),

@@ -149,10 +149,7 @@ impl State {
 
     /// Takes the next step that still makes sense.
     fn next(&mut self) -> Option<(i64, Option<Target>)> {
-        let now = Instant::now();
-        while self.young.front().is_some_and(|(at, _)| *at <= now) {
-            self.outbox.extend(self.young.pop_front().map(|(_, id)| Step::Watch(id)));
-        }
+        self.let_grow_up(Instant::now());
         while let Some(step) = self.outbox.pop_front() {
             match step {
                 Step::Cancel(id) => return Some((id, None)),
@@ -165,6 +162,20 @@ impl State {
             }
         }
         None
+    }
+
+    /// Has those watched that hold for long enough by now. Those that do not hold any more are passed over, so
+    /// that a row of short holds does not wake anybody for each of them.
+    fn let_grow_up(&mut self, now: Instant) {
+        while let Some((at, id)) = self.young.front().copied() {
+            if self.armed.contains_key(&id) {
+                if at > now {
+                    return;
+                }
+                self.outbox.push_back(Step::Watch(id));
+            }
+            self.young.pop_front();
+        }
     }
 }
 
@@ -294,5 +305,35 @@ impl Target {
                 (from, options.with_range(to).with_start_revision(after + 1))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn target() -> Target {
+        Target::Key { key: Vec::new(), after: 1 }
+    }
+
+    #[test]
+    fn nobody_wakes_for_holds_that_are_over() {
+        let (mut state, hint) = (State::default(), Hint::new(Waker::noop().clone()));
+        let now = Instant::now();
+        let ids: Vec<_> = (1..=4).map(|_| state.arm(target(), &hint)).collect();
+        state.young.extend(ids.iter().map(|id| (now + YOUNG, *id)));
+        for over in &ids[..2] {
+            drop(state.disarm(*over));
+        }
+        state.let_grow_up(now);
+        assert_eq!(state.young.front(), Some(&(now + YOUNG, ids[2])));
+        assert!(state.outbox.is_empty());
+        drop(state.disarm(ids[3]));
+        state.let_grow_up(now + YOUNG);
+        assert!(state.young.is_empty());
+        assert!(matches!(state.outbox.pop_front(), Some(Step::Watch(id)) if id == ids[2]));
+        assert!(state.outbox.is_empty());
     }
 }

@@ -14,7 +14,6 @@ use crate::claims::Hanging;
 use crate::claims::Mine;
 use crate::error::Failure;
 use crate::error::What;
-use crate::keys;
 use crate::lease::Granted;
 use crate::look::Answer;
 use crate::requests;
@@ -40,7 +39,9 @@ impl Inner {
             })
         };
         let lines = self.lines(with(false).map(|(claim, _)| claim)).await?;
-        let found = self.read(with(true).map(|(claim, _)| requests::find(claim)).collect()).await?;
+        let held = with(true).filter_map(|(_, living)| living.as_ref());
+        let found =
+            self.read(held.map(|living| requests::find(&living.entry.own)).collect()).await?;
         let mut found = found.iter();
         let kept = |(claim, living): (&Claim, &Option<Living>)| {
             let Some(Living { entry, mine, granted }) = living else { return Kept::Gone };
@@ -56,7 +57,7 @@ impl Inner {
                 return if same { Kept::Renewed { lease: granted.lease } } else { Kept::Unknown };
             }
             let line = &lines[&claim.key];
-            match line.place(&keys::own(claim)) {
+            match line.place(&entry.own) {
                 Some(place) if place < line.holding() => Kept::Queued { ahead: 0 },
                 Some(place) => Kept::Queued { ahead: place as u64 },
                 None => Kept::Gone,
@@ -80,7 +81,7 @@ impl Inner {
             return Ok(Some(Living { entry, mine, granted }));
         }
         let granted = self.leases.fresh(&wanted).await?;
-        let moved = self.moved(claim, revision, id, granted.id).await;
+        let moved = self.moved(claim, &entry.own, revision, id, granted.id).await;
         if moved.as_ref().is_err_and(|failure| failure.what == What::NoLease) {
             wanted.ended(granted.id);
         }
@@ -96,13 +97,14 @@ impl Inner {
     async fn moved(
         &self,
         claim: &Claim,
+        own: &[u8],
         revision: i64,
         mut from: i64,
         to: i64,
     ) -> Result<bool, Failure> {
         while from != to {
             let Settled { answer, .. } =
-                self.txn(requests::move_to(claim, from, to, revision)).await?;
+                self.txn(requests::move_to(claim, own, from, to, revision)).await?;
             if answer.succeeded() {
                 return Ok(true);
             }

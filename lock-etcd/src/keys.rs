@@ -1,18 +1,19 @@
 //! Where things are in the store.
 //!
 //! A contender of the lock K is the key K/U with no further slash in U: so do `etcdctl lock` and Go's
-//! `concurrency`. Ours have their token as U.
+//! `concurrency`. Ours have a name as U that is no claim's token.
 
 use etcd_client::KeyValue;
 use lock_core::Claim;
 use lock_core::LockKey;
+use lock_core::Token;
 
 /// Where the store keeps what is added to every fence. Without a slash it is no contender of any lock.
 pub(crate) const FENCE_BASE: &str = "lock-etcd.fence_base";
 
-/// The claim's own key.
-pub(crate) fn own(claim: &Claim) -> Vec<u8> {
-    format!("{}/{}", claim.key, claim.token).into_bytes()
+/// The key of a contender of ours.
+pub(crate) fn own(lock: &LockKey, name: Token) -> Vec<u8> {
+    format!("{lock}/{name}").into_bytes()
 }
 
 /// Where it is marked that a claim has been given up, as far as it would hang on `lease`. It lies outside the range of its lock, so that

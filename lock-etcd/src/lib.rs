@@ -16,6 +16,7 @@ mod lease;
 mod line;
 mod list;
 mod look;
+mod names;
 mod requests;
 
 pub use backend::Etcd;

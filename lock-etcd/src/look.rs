@@ -104,9 +104,9 @@ impl Inner {
         let lines = self.lines(claims.iter()).await?;
         let peek = |claim: &Claim| {
             let line = &lines[&claim.key];
-            let has_place =
-                self.claims.find(claim.token).is_some_and(|it| it.mine().revision.is_some());
-            let free = match line.place(&keys::own(claim)) {
+            let entry = self.claims.find(claim.token);
+            let has_place = entry.as_ref().is_some_and(|it| it.mine().revision.is_some());
+            let free = match entry.and_then(|entry| line.place(&entry.own)) {
                 Some(place) => place < line.holding(),
                 // Whoever had a place and has it no more must stand in line afresh.
                 None => has_place || line.admits(claim.mode),

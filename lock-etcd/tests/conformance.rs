@@ -125,9 +125,8 @@ impl Fixture for Etcd {
     async fn probe(&self, _namespace: &str, key: &LockKey) -> Option<Probe> {
         let below = GetOptions::new().with_prefix().with_keys_only();
         let answer = self.etcdctl().await?.get(format!("{key}/"), Some(below)).await.ok()?;
-        let name = answer.kvs().first().and_then(|kv| kv.key_str().ok());
-        let token = name.and_then(|name| name.rsplit('/').next()?.parse().ok());
-        Some(Probe { locked: name.is_some(), token })
+        // A contender's name is no token.
+        Some(Probe { locked: !answer.kvs().is_empty(), token: None })
     }
 
     async fn fault(&self, namespace: &str, fault: Fault) -> Result<(), Unsupported> {

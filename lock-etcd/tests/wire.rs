@@ -243,6 +243,42 @@ async fn of_attempts_at_one_lock_that_go_out_at_once_one_holds() {
     }
 }
 
+/// The keys below a lock.
+async fn names(client: &mut Client, lock: &str) -> Vec<String> {
+    let below = GetOptions::new().with_prefix().with_keys_only();
+    let found = client.get(format!("{lock}/"), Some(below)).await.unwrap();
+    found.kvs().iter().map(|kv| kv.key_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_taken_again_and_again_has_one_name() {
+    let server = Server::start(&[]);
+    let (backend, mut client) = (warm(&server.url()).await, client(&server).await);
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let claim = claim("k");
+        assert!(acquired(&backend.attempt(&claim).await));
+        seen.extend(names(&mut client, "k").await);
+        assert_eq!(backend.release(&claim).await.unwrap(), Release::Released);
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    // What has been taken away may have been put anew by somebody: its name is left to them.
+    let taken = claim("k");
+    assert!(acquired(&backend.attempt(&taken).await));
+    client.delete(seen[0].as_str(), None).await.unwrap();
+    client.put(seen[0].as_str(), "", None).await.unwrap();
+    assert_eq!(backend.release(&taken).await.unwrap(), Release::NotHeld);
+    assert_eq!(names(&mut client, "k").await, seen);
+    client.delete(seen[0].as_str(), None).await.unwrap();
+    let next = claim("k");
+    assert!(acquired(&backend.attempt(&next).await));
+    assert_ne!(names(&mut client, "k").await, seen);
+    // Who has released long ago takes nothing from who holds now.
+    assert_eq!(backend.release(&taken).await.unwrap(), Release::NotHeld);
+    assert_eq!(backend.release(&next).await.unwrap(), Release::Released);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keeping_a_hundred_locks_takes_two_requests_a_round() {
     let server = Server::start(&[]);
