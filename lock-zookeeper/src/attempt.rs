@@ -56,7 +56,7 @@ impl Client {
     /// Creates a contender and lists the line.
     async fn enter(&self, session: &Session, claim: &Claim, mine: &mut Mine) -> Result<Line> {
         let parent = names::path_of(&claim.key);
-        let prefix = names::prefix(claim.token, claim.mode);
+        let prefix = names::prefix(claim.token, claim.mode, self.recipe());
         let path = format!("{parent}/{prefix}");
         let (owner, options) =
             (claim.owner.as_str().as_bytes(), self.options(CreateMode::EphemeralSequential));

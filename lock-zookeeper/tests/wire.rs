@@ -164,6 +164,37 @@ async fn the_locks_of_kazoo_are_respected() {
     assert!(is_free(&locks, "k").await);
 }
 
+/// What other recipes wait for ends like this, before the ten digits of the sequence.
+#[tokio::test]
+async fn contenders_bear_the_names_that_a_recipe_looks_for_and_all_recipes_exclude_each_other() {
+    let server = Server::start();
+    let plain = connect(&server.url()).await.unwrap();
+    let other = Client::connect(&server.address()).await.unwrap();
+    let rows = [
+        ("curator", ["-lock-", "-shared-lock-", "-permit2-lock-"]),
+        ("curator-rw", ["-__WRIT__", "-__READ__", "-permit2-__WRIT__"]),
+        ("kazoo", ["-__lock__", "-__rlock__", "-permit2-__lock__"]),
+    ];
+    for (recipe, ends) in rows {
+        let locks = connect(&format!("{}&recipe={recipe}", server.url())).await.unwrap();
+        for (text, end) in ["exclusive", "shared", "permits:2"].into_iter().zip(ends) {
+            let wanted = LockOptions::new().mode(mode(text));
+            let held = locks.lock("k", &wanted).await.unwrap();
+            let name = other.list_children("/k").await.unwrap().remove(0);
+            assert!(name[..name.len() - 10].ends_with(end), "{name}");
+            assert!(!is_free(&plain, "k").await, "{recipe} {text}");
+            let status = plain.status("k").await.unwrap();
+            assert_eq!(status.holders[0].mode, Some(mode(text)), "{recipe}");
+            let beside = plain.try_lock("k", &wanted).await.unwrap().acquired();
+            assert_eq!(beside.is_some(), text != "exclusive", "{recipe} {text}");
+            if let Some(beside) = beside {
+                beside.unlock().await.unwrap();
+            }
+            held.unlock().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn keys_below_a_key_are_others() {
     let server = Server::start();
@@ -359,6 +390,7 @@ async fn a_url_that_cannot_be_right_is_refused() {
         ("zookeeper://h?session_timeout=1ms", "must be at least 100ms"),
         ("zookeeper://h/zookeeper", "the servers' own"),
         ("zookeeper://h/zookeeper/locks", "the servers' own"),
+        ("zookeeper://h?recipe=java", "recipe"),
         ("zookeeper://h?fence_base=-1", "fence_base"),
         ("zookeeper://h?tls_ca=/nothing", "cannot be read"),
         #[cfg(not(feature = "tls"))]
