@@ -7,6 +7,7 @@ use lock_core::Fence;
 use lock_core::Holder;
 use lock_core::LockKey;
 use lock_core::Mode;
+use lock_core::Owner;
 use lock_core::Result;
 use lock_core::Token;
 
@@ -148,7 +149,8 @@ pub(crate) fn value(claim: &Claim) -> String {
 
 fn parse(value: &str) -> Option<(Mode, Option<String>)> {
     let (mode, owner) = value.split_once(' ')?;
-    Some((mode.parse().ok()?, Some(owner.to_owned())))
+    let owner = Owner::new(owner).ok()?;
+    Some((mode.parse().ok()?, Some(owner.as_str().to_owned())))
 }
 
 #[cfg(test)]
@@ -164,6 +166,15 @@ mod tests {
             owner: None,
         };
         Line { contenders: modes.iter().enumerate().map(contender).collect(), revision: 9 }
+    }
+
+    #[test]
+    fn what_names_nobody_is_not_read_as_a_name() {
+        let long = format!("shared {}", "x".repeat(256));
+        for value in ["", "shared", "shared ", "shared a\tb", "strange me", &long] {
+            assert_eq!(parse(value), None, "{value:?}");
+        }
+        assert_eq!(parse("shared a b"), Some((Mode::Shared, Some("a b".to_owned()))));
     }
 
     #[test]

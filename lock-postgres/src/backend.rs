@@ -10,6 +10,8 @@ use lock_core::Backend;
 use lock_core::BootInstant;
 use lock_core::Claim;
 use lock_core::Cursor;
+use lock_core::Error;
+use lock_core::ErrorKind;
 use lock_core::Evicted;
 use lock_core::Eviction;
 use lock_core::Hint;
@@ -135,6 +137,16 @@ impl Postgres {
         let text = &self.link.statements.ask_back;
         let rows = self.ask(self.link.statement(text).bind(key.to_string())).await?;
         let asked: i64 = rows.first().map_or(Ok(0), |row| column(row, 0))?;
+        if asked == 0
+            && let Some(Ok(scene)) = self.scenes(&[key.to_string()]).await?.pop()
+            && scene.is_held_by_strangers()
+        {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "it is held by a client that cannot be asked for it, as it is not ours or holds another key \
+                 of the same hash: only its whole session can be ended (--kill-session)",
+            ));
+        }
         Ok(Evicted::new(asked.cast_unsigned(), 0))
     }
 

@@ -18,6 +18,9 @@ use lock_core::Peek;
 use lock_core::Result;
 use lock_core::Token;
 
+/// How soon whoever is next looks again behind a client that is not ours: its release tells nobody.
+const OFTEN: Duration = Duration::from_millis(100);
+
 /// One key as a look has shown it.
 #[derive(Debug, Default)]
 pub(crate) struct Scene {
@@ -79,7 +82,7 @@ impl Scene {
         let in_line = claim.queue || before > 0 || self.place(claim).is_some();
         Attempt::Held {
             holders: self.shown(),
-            retry_in: None,
+            retry_in: self.retry_in(before),
             ahead: in_line.then(|| count(self.holders.len() + before)),
         }
     }
@@ -88,7 +91,7 @@ impl Scene {
     pub(crate) fn peek(&self, claim: &Claim) -> Peek {
         let before = self.before(claim);
         let meets = self.holders.iter().any(|shown| shown.mode != claim.mode);
-        let retry_in = None;
+        let retry_in = self.retry_in(before);
         match self.place(claim) {
             _ if self.admits(claim) => Peek::Free,
             None if before > 0 || meets => Peek::Crowded { retry_in },
@@ -101,6 +104,12 @@ impl Scene {
     pub(crate) fn ahead(&self, claim: &Claim) -> Option<u64> {
         let at = self.place(claim)?;
         Some(if self.admits(claim) { 0 } else { count(self.holders.len() + at) })
+    }
+
+    /// Whether somebody holds who has not locked this very key by this library.
+    pub(crate) fn is_held_by_strangers(&self) -> bool {
+        let strange = |shown: &Shown| shown.token.is_none() || shown.holder.other_key.is_some();
+        self.holders.iter().any(strange)
     }
 
     /// Shows the key to people.
@@ -118,6 +127,12 @@ impl Scene {
 
     fn before(&self, claim: &Claim) -> usize {
         self.place(claim).unwrap_or(self.line.len())
+    }
+
+    /// When to look again who has `before` others in line before it; otherwise as often as the profile says.
+    fn retry_in(&self, before: usize) -> Option<Duration> {
+        let tells_nobody = |shown: &Shown| shown.token.is_none();
+        (before == 0 && self.holders.iter().any(tells_nobody)).then_some(OFTEN)
     }
 
     fn admits(&self, claim: &Claim) -> bool {
@@ -196,6 +211,18 @@ mod tests {
         let crowded = Peek::Crowded { retry_in: None };
         assert_eq!(free.peek(&claim("exclusive", false)), crowded);
         assert_eq!(scene(&["shared"], &[]).peek(&claim("exclusive", false)), crowded);
+    }
+
+    #[test]
+    fn whoever_is_next_behind_a_foreign_client_looks_often() {
+        let (one, two) = (claim("exclusive", true), claim("exclusive", true));
+        let mut line = scene(&[], &[&one, &two]);
+        line.add("a", Row { mode: "exclusive".into(), ..Row::default() }).unwrap();
+        let held = |retry_in| Peek::Held { retry_in, fence: None };
+        assert_eq!((line.peek(&one), line.peek(&two)), (held(Some(OFTEN)), held(None)));
+        let Attempt::Held { retry_in, .. } = line.refuse(&one) else { panic!("not held") };
+        assert_eq!(retry_in, Some(OFTEN));
+        assert_eq!(scene(&["exclusive"], &[]).peek(&claim("exclusive", false)), held(None));
     }
 
     #[test]

@@ -79,6 +79,21 @@ async fn psql_takes_the_same_lock_by_hand_and_is_excluded() {
 }
 
 #[tokio::test]
+async fn a_lock_of_psql_is_not_said_to_be_free_when_it_cannot_be_asked_back() {
+    let server = Server::start(&[]);
+    let (locks, mut psql) = (connect(&server.url()).await.unwrap(), server.psql().await);
+    let none = locks.force_unlock("a", Eviction::LockOnly).await.unwrap();
+    assert_eq!(none.holders, 0);
+    psql.run("SELECT pg_advisory_lock(hashtextextended('a', 0))").await;
+    let refused = locks.force_unlock("a", Eviction::LockOnly).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+    assert!(is_refused(&locks, "exclusive").await);
+    let ended = locks.force_unlock("a", Eviction::EndSession).await.unwrap();
+    assert_eq!((ended.holders, ended.others), (1, 0));
+    assert!(!is_refused(&locks, "exclusive").await);
+}
+
+#[tokio::test]
 async fn readers_in_psql_are_readers() {
     let server = Server::start(&[]);
     let (locks, mut psql) = (connect(&server.url()).await.unwrap(), server.psql().await);

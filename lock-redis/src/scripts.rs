@@ -31,6 +31,7 @@ use self::clearing::EVICT;
 use self::clearing::EVICT_WAKE;
 use self::clearing::PURGE;
 use self::common::DESCRIBE;
+use self::common::SOONER;
 use self::common::STATE;
 use self::common::WAKE;
 pub(crate) use self::fenced::SET_FENCED;
@@ -61,10 +62,10 @@ pub(crate) struct Scripts {
 }
 
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
-    attempt: join(&[ATTEMPT_FREE, STATE, WAKE, DESCRIBE, ATTEMPT]),
+    attempt: join(&[ATTEMPT_FREE, STATE, WAKE, DESCRIBE, SOONER, ATTEMPT]),
     keep: join(&[STATE, KEEP]),
     release: join(&[RELEASE_FREE, STATE, WAKE, RELEASE]),
-    peek: join(&[STATE, PEEK]),
+    peek: join(&[STATE, SOONER, PEEK]),
     inspect: join(&[STATE, DESCRIBE, INSPECT]),
     evict: join(&[EVICT, STATE, WAKE, EVICT_WAKE]),
     purge: join(&[STATE, PURGE]),

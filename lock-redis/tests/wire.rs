@@ -4,17 +4,24 @@
 
 mod servers;
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use lock_core::Attempt;
+use lock_core::Claim;
 use lock_core::ConnectUrl;
 use lock_core::Engine;
 use lock_core::EngineOptions;
 use lock_core::ErrorKind;
+use lock_core::LockKey;
 use lock_core::LockOptions;
 use lock_core::LockProvider;
 use lock_core::Mode;
+use lock_core::Owner;
+use lock_core::Peek;
+use lock_core::SharedBackend;
 use lock_redis::DRIVER;
 
 use crate::servers::Server;
@@ -136,6 +143,33 @@ async fn a_foreign_lock_is_respected_shown_and_waited_for() {
     assert_eq!(status.holders[0].owner, None);
     let wait = LockOptions::new().wait(Duration::from_secs(5));
     locks.lock("order:1", &wait).await.unwrap().unlock().await.unwrap();
+}
+
+/// When the next look is due, by an attempt and by a look.
+async fn next_looks(backend: &SharedBackend, claim: &Claim) -> [Duration; 2] {
+    let tried = backend.attempt(claim).await.unwrap();
+    let Attempt::Held { retry_in: Some(tried), .. } = tried else { panic!("{tried:?}") };
+    let looked = backend.peek(slice::from_ref(claim)).await.unwrap().remove(0);
+    let Peek::Held { retry_in: Some(looked), .. } = looked else { panic!("{looked:?}") };
+    [tried, looked]
+}
+
+#[tokio::test]
+async fn behind_a_client_that_tells_nobody_of_its_release_the_next_one_looks_often() {
+    let server = Server::start(&[]);
+    let backend = DRIVER.open(ConnectUrl::parse(&server.url()).unwrap()).await.unwrap();
+    let claim = || {
+        let key = LockKey::new("order:1").unwrap();
+        Claim::new(key, Owner::new("me").unwrap(), Duration::from_secs(30))
+    };
+    let (soon, late) = (Duration::from_millis(50), Duration::from_secs(20));
+    for theirs in ["SET order:1 theirs PX 60000", "SET order:1 theirs"] {
+        server.command(theirs);
+        assert_eq!(next_looks(&backend, &claim()).await, [soon; 2], "{theirs}");
+    }
+    server.command("DEL order:1");
+    backend.attempt(&claim()).await.unwrap();
+    assert!(next_looks(&backend, &claim()).await.iter().all(|left| *left > late));
 }
 
 #[tokio::test]

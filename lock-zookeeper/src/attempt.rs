@@ -15,6 +15,7 @@ use lock_core::ErrorKind;
 use lock_core::Release;
 use lock_core::Result;
 use zookeeper_client::CreateMode;
+use zookeeper_client::CreateOptions;
 use zookeeper_client::Error as ZkError;
 
 use crate::claims::Mine;
@@ -27,6 +28,7 @@ use crate::line::Line;
 use crate::look::lined_up;
 use crate::names;
 use crate::names::Contender;
+use crate::names::Recipe;
 use crate::session::Session;
 
 /// How often a contender is created: the key's node may be missing, and vanish between its creation and its use.
@@ -56,7 +58,7 @@ impl Client {
     /// Creates a contender and lists the line.
     async fn enter(&self, session: &Session, claim: &Claim, mine: &mut Mine) -> Result<Line> {
         let parent = names::path_of(&claim.key);
-        let prefix = names::prefix(claim.token, claim.mode);
+        let prefix = names::prefix(claim.token, claim.mode, self.recipe());
         let path = format!("{parent}/{prefix}");
         let (owner, options) =
             (claim.owner.as_str().as_bytes(), self.options(CreateMode::EphemeralSequential));
@@ -97,19 +99,28 @@ impl Client {
         Err(Error::new(ErrorKind::Unavailable, "the key's node vanishes again and again"))
     }
 
-    /// Creates the key's node. The servers remove containers some time after their last child has gone.
+    /// How nodes of keys are created. The servers remove containers some time after their last child has gone; a
+    /// lock of kazoo looks once whether its node is there, and fails when it has gone.
+    fn nodes(&self) -> CreateOptions<'static> {
+        self.options(match self.recipe() {
+            Recipe::Curator | Recipe::CuratorRw => CreateMode::Container,
+            Recipe::Kazoo => CreateMode::Persistent,
+        })
+    }
+
+    /// Creates the key's node.
     fn make<'a>(
         &self,
         session: &'a Session,
         path: &'a str,
     ) -> impl Future<Output = Result<(), ZkError>> + Send + 'a {
-        let made = session.zk().create(path, b"", &self.options(CreateMode::Container));
+        let made = session.zk().create(path, b"", &self.nodes());
         async move { made.await.map(drop) }
     }
 
     /// Creates the key's node and all above it.
     async fn make_all(&self, session: &Session, path: &str) -> Result<()> {
-        let made = session.zk().mkdir(path, &self.options(CreateMode::Container)).await;
+        let made = session.zk().mkdir(path, &self.nodes()).await;
         made.map_err(|failure| match failure {
             ZkError::NoNode => {
                 Error::new(ErrorKind::Unavailable, "the chroot of the URL has been deleted")

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::config::config;
 use crate::error::classify;
 use crate::names::FENCE_BASE;
+use crate::names::Recipe;
 use crate::session::Session;
 
 #[derive(Debug)]
@@ -109,6 +110,11 @@ impl Client {
 
     pub(crate) fn margin(&self) -> Duration {
         margin(self.timeout, &self.config)
+    }
+
+    /// Returns whose locks are to wait for ours.
+    pub(crate) fn recipe(&self) -> Recipe {
+        self.config.recipe
     }
 
     /// Returns how nodes of `mode` are created.

@@ -18,6 +18,7 @@ use zookeeper_client::Connector;
 use crate::backend::Zookeeper;
 use crate::client::Client;
 use crate::names;
+use crate::names::Recipe;
 
 const PORT: u16 = 2181;
 
@@ -32,6 +33,10 @@ pub const DRIVER: Driver = Driver {
         Param {
             name: "acl",
             help: "creator or open: who may touch our nodes; creator with a user",
+        },
+        Param {
+            name: "recipe",
+            help: "whose locks wait for ours: curator, curator-rw or kazoo; curator",
         },
         Param { name: "fence_base", help: "what is added to every fence, stored once; 0" },
         Param { name: "tls", help: "true: encrypt (needs feature tls); false" },
@@ -70,6 +75,7 @@ pub(crate) struct Config {
     pub(crate) chroot: String,
     pub(crate) session_timeout: Duration,
     pub(crate) tick_time: Duration,
+    pub(crate) recipe: Recipe,
     pub(crate) fence_base: Option<u64>,
     pub(crate) acls: Acls<'static>,
     connector: Connector,
@@ -101,6 +107,7 @@ impl Config {
             chroot: chroot(url)?,
             session_timeout,
             tick_time: at_least("tick_time", Duration::from_secs(2))?,
+            recipe: recipe(url)?,
             fence_base: url.integer("fence_base", 0..=Fence::MAX.get() / 2)?,
             acls: acls(url)?,
             connector: encrypted(url, authenticated(url, connector)?)?,
@@ -147,6 +154,14 @@ fn chroot(url: &ConnectUrl) -> Result<String> {
         Some(components) if components.split('/').all(good) => Ok(path.into()),
         Some(_) => Err(config("the path is the chroot, as in zookeeper://h1,h2,h3/locks".into())),
     }
+}
+
+fn recipe(url: &ConnectUrl) -> Result<Recipe> {
+    Ok(match url.choice("recipe", &["curator", "curator-rw", "kazoo"])? {
+        Some("kazoo") => Recipe::Kazoo,
+        Some("curator-rw") => Recipe::CuratorRw,
+        _ => Recipe::Curator,
+    })
 }
 
 fn acls(url: &ConnectUrl) -> Result<Acls<'static>> {

@@ -89,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::names;
+    use crate::names::Recipe;
 
     fn mode(text: char) -> Mode {
         match text {
@@ -99,7 +100,9 @@ mod tests {
     }
 
     fn line(modes: &str) -> Line {
-        let name = |(at, text)| format!("{}{at:010}", names::prefix(Token::random(), mode(text)));
+        let name = |(at, text)| {
+            format!("{}{at:010}", names::prefix(Token::random(), mode(text), Recipe::default()))
+        };
         let names: Vec<_> = modes.chars().enumerate().map(name).collect();
         Line::new(names.into_iter().rev())
     }

@@ -8,6 +8,7 @@ use lock_core::Holder;
 use lock_core::Kept;
 use lock_core::KeyState;
 use lock_core::LockKey;
+use lock_core::Owner;
 use lock_core::Peek;
 use lock_core::Result;
 use zookeeper_client::Error as ZkError;
@@ -45,7 +46,8 @@ impl Client {
         let described = described.filter_map(|(contender, data)| {
             let (data, czxid) = data?;
             let mut holder = Holder::new().in_mode(contender.mode);
-            holder.owner = String::from_utf8(data).ok().filter(|name| !name.is_empty());
+            // Others may have written what is no name.
+            holder.owner = String::from_utf8(data).ok().filter(|name| Owner::new(name).is_ok());
             holder.fence = self.fence(czxid).ok();
             Some(holder)
         });

@@ -96,13 +96,37 @@ pub(crate) fn unescape(component: &str) -> Option<String> {
     (again == component).then_some(text)
 }
 
+/// Whose locks wait for ours: each looks for other names, and no name is one for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Recipe {
+    /// Curator's mutex.
+    #[default]
+    Curator,
+    /// Curator's readers and writers.
+    CuratorRw,
+    /// kazoo's locks, readers and writers.
+    Kazoo,
+}
+
+impl Recipe {
+    /// How the names end of who excludes all, and of who excludes all but readers.
+    const fn ends(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Curator => ("lock-", "shared-lock-"),
+            Self::CuratorRw => ("__WRIT__", "__READ__"),
+            Self::Kazoo => ("__lock__", "__rlock__"),
+        }
+    }
+}
+
 /// What a contender of ours is called before the server adds its sequence.
-pub(crate) fn prefix(token: Token, mode: Mode) -> String {
+pub(crate) fn prefix(token: Token, mode: Mode, recipe: Recipe) -> String {
     let guid = token.to_string();
+    let (exclusive, shared) = recipe.ends();
     let kind = match mode {
-        Mode::Exclusive => "lock-".to_owned(),
-        Mode::Shared => "shared-lock-".to_owned(),
-        Mode::Permits { of } => format!("permit{of}-lock-"),
+        Mode::Exclusive => exclusive.to_owned(),
+        Mode::Shared => shared.to_owned(),
+        Mode::Permits { of } => format!("permit{of}-{exclusive}"),
     };
     let (a, b, c, d, e) = (&guid[..8], &guid[8..12], &guid[12..16], &guid[16..20], &guid[20..]);
     format!("_c_{a}-{b}-{c}-{d}-{e}-{kind}")
@@ -152,16 +176,16 @@ fn split_guid(kind: &str) -> Option<(Token, &str)> {
 /// Curator's mutex is `lock-`, its readers and writers are `__READ__` and `__WRIT__`; kazoo's locks
 /// are `__lock__`, its readers `__rlock__`.
 fn mode_of(kind: &str, ours: bool) -> Option<Mode> {
-    let permits = || kind.strip_prefix("permit")?.strip_suffix("-lock-")?.parse().ok();
-    match kind {
-        "shared-lock-" if ours => Some(Mode::Shared),
-        _ if kind.ends_with("__READ__") || kind.ends_with("__rlock__") => Some(Mode::Shared),
-        _ if kind.ends_with("__WRIT__") || kind.ends_with("__lock__") => Some(Mode::Exclusive),
-        _ if kind.ends_with("lock-") => match permits().filter(|_| ours) {
-            Some(of) => Some(Mode::Permits { of }),
-            None => Some(Mode::Exclusive),
-        },
-        _ => None,
+    if (kind == "shared-lock-" && ours)
+        || ["__READ__", "__rlock__"].iter().any(|end| kind.ends_with(end))
+    {
+        return Some(Mode::Shared);
+    }
+    let of = ["lock-", "__WRIT__", "__lock__"].iter().find_map(|end| kind.strip_suffix(end))?;
+    let permits = || of.strip_prefix("permit")?.strip_suffix('-')?.parse().ok();
+    match permits().filter(|_| ours) {
+        Some(of) => Some(Mode::Permits { of }),
+        None => Some(Mode::Exclusive),
     }
 }
 
@@ -237,14 +261,17 @@ mod tests {
     #[test]
     fn our_contenders_are_read_back() {
         let token = Token::random();
-        for mode in ["exclusive", "shared", "permits:3"] {
-            let mode = mode.parse().unwrap();
-            for (end, sequence) in
-                [("0000000007", 7), ("-2147483648", i32::MIN), ("-000000005", -5)]
-            {
-                let name = format!("{}{end}", prefix(token, mode));
-                let read = Contender::parse(&name).unwrap();
-                assert_eq!((read.token, read.mode, read.sequence), (Some(token), mode, sequence));
+        for recipe in [Recipe::Curator, Recipe::CuratorRw, Recipe::Kazoo] {
+            for mode in ["exclusive", "shared", "permits:3"] {
+                let mode = mode.parse().unwrap();
+                for (end, sequence) in
+                    [("0000000007", 7), ("-2147483648", i32::MIN), ("-000000005", -5)]
+                {
+                    let name = format!("{}{end}", prefix(token, mode, recipe));
+                    let read = Contender::parse(&name).unwrap();
+                    let read = (read.token, read.mode, read.sequence);
+                    assert_eq!(read, (Some(token), mode, sequence), "{name}");
+                }
             }
         }
     }

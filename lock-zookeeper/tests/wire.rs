@@ -153,6 +153,10 @@ async fn the_locks_of_kazoo_are_respected() {
         let node = CreateMode::EphemeralSequential.with_acls(all);
         let (_, sequence) = kazoo.create(&path, b"python", &node).await.unwrap();
         assert!(!is_free(&locks, "k").await, "{kind}");
+        let shown = async || locks.status("k").await.unwrap().holders.remove(0).owner;
+        assert_eq!(shown().await.as_deref(), Some("python"));
+        kazoo.set_data(&format!("{path}{sequence}"), &[b'x'; 256], None).await.unwrap();
+        assert_eq!(shown().await, None, "it is no name");
         let read = LockOptions::new().mode(mode("shared"));
         let beside = locks.try_lock("k", &read).await.unwrap().acquired();
         assert_eq!(beside.is_some(), readers, "{kind}");
@@ -162,6 +166,54 @@ async fn the_locks_of_kazoo_are_respected() {
         kazoo.delete(&format!("{path}{sequence}"), None).await.unwrap();
     }
     assert!(is_free(&locks, "k").await);
+}
+
+/// What other recipes wait for ends like this, before the ten digits of the sequence.
+#[tokio::test]
+async fn contenders_bear_the_names_that_a_recipe_looks_for_and_all_recipes_exclude_each_other() {
+    let server = Server::start();
+    let plain = connect(&server.url()).await.unwrap();
+    let other = Client::connect(&server.address()).await.unwrap();
+    let rows = [
+        ("curator", ["-lock-", "-shared-lock-", "-permit2-lock-"]),
+        ("curator-rw", ["-__WRIT__", "-__READ__", "-permit2-__WRIT__"]),
+        ("kazoo", ["-__lock__", "-__rlock__", "-permit2-__lock__"]),
+    ];
+    for (recipe, ends) in rows {
+        let locks = connect(&format!("{}&recipe={recipe}", server.url())).await.unwrap();
+        for (text, end) in ["exclusive", "shared", "permits:2"].into_iter().zip(ends) {
+            let wanted = LockOptions::new().mode(mode(text));
+            let held = locks.lock(recipe, &wanted).await.unwrap();
+            let name = other.list_children(&format!("/{recipe}")).await.unwrap().remove(0);
+            assert!(name[..name.len() - 10].ends_with(end), "{name}");
+            assert!(!is_free(&plain, recipe).await, "{recipe} {text}");
+            let status = plain.status(recipe).await.unwrap();
+            assert_eq!(status.holders[0].mode, Some(mode(text)), "{recipe}");
+            let beside = plain.try_lock(recipe, &wanted).await.unwrap().acquired();
+            assert_eq!(beside.is_some(), text != "exclusive", "{recipe} {text}");
+            if let Some(beside) = beside {
+                beside.unlock().await.unwrap();
+            }
+            held.unlock().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_kazoo_relies_on_are_not_removed() {
+    let server = Server::start_with(&["-Dznode.container.checkIntervalMs=100"], "");
+    let other = Client::connect(&server.address()).await.unwrap();
+    for (key, recipe) in [("stays/a", "kazoo"), ("goes/a", "curator")] {
+        let locks = connect(&format!("{}&recipe={recipe}", server.url())).await.unwrap();
+        locks.lock(key, &LockOptions::new()).await.unwrap().unlock().await.unwrap();
+    }
+    let removed = async {
+        while other.check_stat("/goes").await.unwrap().is_some() {
+            tokio::time::sleep(ms(20)).await;
+        }
+    };
+    timeout(ms(20_000), removed).await.unwrap();
+    assert!(other.check_stat("/stays/a").await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -359,6 +411,7 @@ async fn a_url_that_cannot_be_right_is_refused() {
         ("zookeeper://h?session_timeout=1ms", "must be at least 100ms"),
         ("zookeeper://h/zookeeper", "the servers' own"),
         ("zookeeper://h/zookeeper/locks", "the servers' own"),
+        ("zookeeper://h?recipe=java", "recipe"),
         ("zookeeper://h?fence_base=-1", "fence_base"),
         ("zookeeper://h?tls_ca=/nothing", "cannot be read"),
         #[cfg(not(feature = "tls"))]

@@ -44,9 +44,14 @@ pub(crate) fn explained(mut error: clap::Error) -> clap::Error {
     let word = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     let runs =
         error.get(ContextKind::Usage).is_some_and(|usage| usage.to_string().contains(" -- "));
-    if error.kind() == ErrorKind::UnknownArgument && runs && !word.starts_with('-') {
-        let tip = format!("a command comes after --, as in -- {word}");
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    if error.kind() == ErrorKind::UnknownArgument && runs {
+        if word.starts_with('-') {
+            // What comes after -- is the command, so no other argument can be passed there.
+            error.remove(ContextKind::Suggested);
+        } else {
+            let tip = format!("a command comes after --, as in -- {word}");
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
     }
     error
 }

@@ -144,3 +144,15 @@ fn who_forgets_the_dashes_is_told_of_them() {
     let flag = place.run(&["run", "k", "--fare", "--", "true"]);
     assert!(!flag.stderr.contains("a command comes after"), "{}", flag.stderr);
 }
+
+#[test]
+fn nobody_is_told_to_pass_a_key_where_the_command_goes() {
+    let place = Place::new();
+    for command in ["run", "elect"] {
+        let refused = place.run(&[command, "-key", "--", "true"]);
+        assert_eq!(refused.code, 2);
+        assert!(!refused.stderr.contains("-- -k"), "{}", refused.stderr);
+    }
+    assert!(place.run(&["status", "-key"]).stderr.contains("use '-- -k'"));
+    assert_eq!(place.run(&["status", "--", "-key"]).code, 0);
+}

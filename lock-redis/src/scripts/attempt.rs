@@ -134,13 +134,6 @@ if patience > 0 then
 elseif wakes >= 0 then
   ahead = redis.call('ZCARD', line) + (held == 'exclusive' and 1 or several)
 end
-if held then
-  local left = redis.call('PTTL', lock)
-  if held ~= 'exclusive' then
-    local first = redis.call('ZRANGEBYSCORE', holders, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    left = first[2] - now
-  end
-  if left >= 0 and (wakes < 0 or left < wakes) then wakes = left end
-end
+wakes = sooner(wakes)
 return {wakes, ahead, describe(16)}
 ";

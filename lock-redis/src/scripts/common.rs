@@ -66,6 +66,23 @@ local function walk(prune, visit)
 end
 ";
 
+/// Tells when to look again who has `wakes` ms left because of those before it in line, or -1.
+///
+/// Nobody tells when a client that is not ours lets go, so whoever is next looks often.
+pub(super) const SOONER: &str = "\
+local function sooner(wakes)
+  if not held then return wakes end
+  local left = redis.call('PTTL', lock)
+  if held ~= 'exclusive' then
+    local first = redis.call('ZRANGEBYSCORE', holders, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    left = first[2] - now
+  elseif wakes < 0 and (left < 0 or left > 50) and redis.call('HGET', card, 't') ~= value then
+    left = 50
+  end
+  return left >= 0 and (wakes < 0 or left < wakes) and left or wakes
+end
+";
+
 /// Tells whoever could be served now: the tokens at the head of the line, or `*` if there is none.
 ///
 /// By `pcall`: a user without the right to publish must still be able to release.

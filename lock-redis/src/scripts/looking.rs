@@ -18,15 +18,7 @@ end)
 if free then return {1} end
 local crowded = wakes >= 0 or (held and held ~= mode)
 local answer = crowded and not redis.call('ZSCORE', line, token) and 2 or 0
-if held then
-  local left = redis.call('PTTL', lock)
-  if held ~= 'exclusive' then
-    local first = redis.call('ZRANGEBYSCORE', holders, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    left = first[2] - now
-  end
-  if left >= 0 and (wakes < 0 or left < wakes) then wakes = left end
-end
-return {answer, wakes}
+return {answer, sooner(wakes)}
 ";
 
 /// Tells who holds and how many wait, and writes nothing (S10). Answers: `{holders, waiting}`.
