@@ -7,9 +7,8 @@
 //! until enough members have it. Any later acquisition meets one of these, which draws a higher one.
 //! If enough of them drew the same, there is no second round: it would change nothing there.
 //!
-//! **Split votes.** When several contenders got some members each and nobody enough, whoever has the first member
-//! keeps what it got and asks again for the rest. The others release, let it go first, and vote again after a
-//! random pause, some times; then it is for the wait loop.
+//! **Split votes.** When several contenders got some members each and nobody enough, each releases and votes
+//! again after a random pause, some times; then it is for the wait loop.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -20,7 +19,6 @@ use rand::RngExt as _;
 use super::group::Group;
 use super::merge;
 use super::merge::Seen;
-use super::node::Node;
 use super::round::Round;
 use super::undo::Undo;
 use crate::Attempt;
@@ -42,35 +40,21 @@ const PAUSE: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// How one vote ended.
-struct Outcome<'a> {
+struct Outcome {
     answer: Result<Attempt>,
     /// If another vote may end otherwise at once.
-    split: Option<Split<'a>>,
+    split: Option<Split>,
 }
 
 /// What is known of a vote that nobody has won.
-struct Split<'a> {
+struct Split {
     /// The fences of those in the way.
     fences: Vec<Option<Fence>>,
     /// How long those took who answered.
     took: Duration,
-    /// What was granted and is kept for the next vote.
-    kept: Option<Undo<'a>>,
 }
 
-impl Split<'_> {
-    /// How long to wait after this vote, the `nth`.
-    fn pause(&self, nth: u32) -> Duration {
-        match self.kept {
-            // As long as the others take to release.
-            Some(_) => self.took.clamp(PAUSE, PAUSE_MAX),
-            // Whoever keeps what it got asks for the rest meanwhile.
-            None => (self.took * 2).min(PAUSE_MAX) + pause(self.took, nth),
-        }
-    }
-}
-
-impl Outcome<'_> {
+impl Outcome {
     fn last(answer: Result<Attempt>) -> Self {
         Self { answer, split: None }
     }
@@ -88,36 +72,26 @@ impl Group {
     pub(crate) async fn attempt(&self, claim: &Claim) -> Result<Attempt> {
         self.check(claim)?;
         let claim = &self.raised(claim);
-        let (mut votes, give_up) = (0, self.now() + self.budget(claim.ttl) * 2);
-        let (mut fences, mut kept) = (None, None);
+        let (mut votes, give_up) = (1, self.now() + self.budget(claim.ttl) * 2);
+        let mut before = None;
         loop {
-            votes += 1;
-            let since = self.now();
-            let is_last = votes == VOTES || since >= give_up;
-            let undo = Undo::new(self, claim);
-            // It undoes what has been kept, too.
-            kept.take().into_iter().for_each(Undo::forget);
-            let Outcome { answer, split } = self.vote(claim, since, undo, is_last).await;
-            let Some(split) = split.filter(|_| !is_last) else { return answer };
-            let pause = split.pause(votes);
+            let began = self.now();
+            let Outcome { answer, split } = self.vote(claim, began).await;
             // Another contender draws a new fence for each vote; one that stays is a holder's.
-            let stays = fences.as_ref() == Some(&split.fences);
-            if stays && split.kept.is_none() {
+            let Some(split) = split.filter(|split| before.as_ref() != Some(&split.fences)) else {
+                return answer;
+            };
+            if votes == VOTES || self.now() >= give_up {
                 return answer;
             }
-            (fences, kept) = (Some(split.fences), split.kept);
-            self.clock().sleep(pause).await;
+            self.clock().sleep(pause(split.took, votes)).await;
+            (before, votes) = (Some(split.fences), votes + 1);
         }
     }
 
-    async fn vote<'a>(
-        &'a self,
-        claim: &'a Claim,
-        since: BootInstant,
-        mut undo: Undo<'a>,
-        is_last: bool,
-    ) -> Outcome<'a> {
+    async fn vote(&self, claim: &Claim, since: BootInstant) -> Outcome {
         let budget = self.budget(claim.ttl);
+        let mut undo = Undo::new(self, claim);
         let settled = Arc::new(OnceLock::new());
         let mut round = self.ask(self.patience(claim.ttl), |node| node.attempt(claim, &settled));
         round.until(budget, |round| self.is_decided(round)).await;
@@ -141,33 +115,19 @@ impl Group {
                 }
             };
         };
+        self.take_back(&mut undo, &grants).await;
         let seen = seen(&answers);
         let settled = seen.iter().any(|it| it.fence().is_some() && it.votes() >= self.need());
-        let is_split = granted > 0 && refused > 0 && !settled;
-        let keeps = is_split && !is_last && self.has_first(&answers);
-        if !keeps {
-            self.take_back(&mut undo, &grants).await;
-        }
-        let fences = is_split.then(|| seen.iter().map(Seen::fence).collect());
+        let split = granted > 0 && refused > 0 && !settled;
+        let split = split.then(|| Split { fences: seen.iter().map(Seen::fence).collect(), took });
         let silent_or_failed = self.size() - granted - refused;
         let answer = if refused < self.block() && silent_or_failed >= self.block() {
             Err(undo.mark(failure).with_holders(merge::in_the_way(seen, self.block())))
         } else {
             // Those who failed were too few to prevent it: it was somebody else.
-            Ok(self.refusal(&answers, seen, granted, is_split))
+            Ok(self.refusal(&answers, seen, granted, split.is_some()))
         };
-        let kept = keeps.then_some(undo);
-        Outcome { answer, split: fences.map(|fences| Split { fences, took, kept }) }
-    }
-
-    /// Whether the first member that is there has granted: of several contenders one finds that.
-    fn has_first(&self, answers: &[Option<Result<Attempt>>]) -> bool {
-        let is_there = |(node, answer): &(&Arc<Node>, &Option<Result<Attempt>>)| match answer {
-            Some(answer) => answer.is_ok(),
-            None => !node.is_silent(),
-        };
-        let first = self.nodes().iter().zip(answers).find(is_there);
-        matches!(first, Some((_, Some(Ok(Attempt::Acquired { .. })))))
+        Outcome { answer, split }
     }
 
     /// A vote is over when it is won, or when it is clear why it cannot be.

@@ -2,8 +2,7 @@
 //!
 //! A release at one member may be no more than a contender that takes its grants back. If that woke all who
 //! wait, each would try, take its own grants back and wake the others, without end. So a hint is looked into
-//! before it is given on: a look wakes nobody. Hints from `need` members while one looks are a holder's release,
-//! and given on at once: whoever looked first would lose each race to those who have just come.
+//! before it is given on: a look wakes nobody.
 //!
 //! Whoever holds does so at `need` members and is released there, so hints from all but `block - 1` of them
 //! miss nobody. With fewer the hint is broken, and the engine looks and arms anew.
@@ -14,6 +13,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -39,15 +39,14 @@ impl Group {
         let scout = (reason == WatchFor::Release).then(|| Scout {
             group: Arc::downgrade(self),
             claim: claim.clone(),
-            need: self.need(),
-            sight: Mutex::new(Sight { state: State::Idle, rang: vec![false; self.size()] }),
+            state: AtomicU8::new(IDLE),
         });
         let (broken, block) = (AtomicUsize::new(0), self.block());
         let tower = Arc::new(Tower { hint, broken, block, scout });
         let armed = Armed::default();
         let budget = self.budget(claim.ttl);
-        let mut round = Round::new(self, LOOK, |at, node| {
-            let watch = node.watch(claim, reason, Bell::hang(&tower, at));
+        let mut round = Round::new(self, LOOK, |_, node| {
+            let watch = node.watch(claim, reason, Bell::hang(&tower));
             Some(arm(watch, armed.0.clone(), tower.clone()))
         });
         let enough = |round: &Round<'_, ()>| {
@@ -118,65 +117,21 @@ struct Tower {
 struct Scout {
     group: Weak<Group>,
     claim: Claim,
-    need: usize,
-    sight: Mutex<Sight>,
+    state: AtomicU8,
 }
 
-/// What a scout does, and who rang meanwhile.
-struct Sight {
-    state: State,
-    rang: Vec<bool>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Idle,
-    Looks,
-    /// It has to look again: what was released since may have come after the look.
-    LooksAgain,
-}
-
-impl Scout {
-    fn sight(&self) -> MutexGuard<'_, Sight> {
-        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Sight {
-    /// Notes that a member rang, and tells whether enough have.
-    fn rings(&mut self, member: usize, need: usize) -> bool {
-        self.rang[member] = true;
-        let enough = self.rang.iter().filter(|rang| **rang).count() >= need;
-        if enough {
-            self.rang.fill(false);
-        }
-        enough
-    }
-
-    /// Ends a look, unless there has to be another.
-    fn ends(&mut self) -> bool {
-        let ends = self.state == State::Looks;
-        self.state = if ends { State::Idle } else { State::Looks };
-        if ends {
-            self.rang.fill(false);
-        }
-        ends
-    }
-}
+/// Nobody looks.
+const IDLE: u8 = 0;
+/// Somebody looks.
+const LOOKS: u8 = 1;
+/// Somebody looks, and has to look again: what was released since may have come after the look.
+const AGAIN: u8 = 2;
 
 impl Tower {
-    fn rang(self: &Arc<Self>, member: usize) {
+    fn rang(self: &Arc<Self>) {
         let Some(scout) = &self.scout else { return self.hint.give() };
         let Some(group) = scout.group.upgrade() else { return };
-        let mut sight = scout.sight();
-        let enough = sight.rings(member, scout.need);
-        let was_idle = sight.state == State::Idle;
-        sight.state = if was_idle { State::Looks } else { State::LooksAgain };
-        drop(sight);
-        if enough {
-            self.hint.give();
-        }
-        if was_idle {
+        if scout.state.swap(AGAIN, Ordering::AcqRel) == IDLE {
             let tower = self.clone();
             group.spawn(async move { tower.look().await });
         }
@@ -185,13 +140,14 @@ impl Tower {
     async fn look(&self) {
         let Some(scout) = &self.scout else { return };
         loop {
+            scout.state.store(LOOKS, Ordering::Release);
             let Some(group) = scout.group.upgrade() else { return };
             let peeks = group.peek(std::slice::from_ref(&scout.claim)).await;
             if matches!(peeks.as_deref(), Ok([Peek::Free])) {
                 self.hint.give();
             }
-            drop(group);
-            if scout.sight().ends() {
+            let (from, to) = (LOOKS, IDLE);
+            if scout.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return;
             }
         }
@@ -208,20 +164,18 @@ impl Tower {
 /// What one member rings.
 struct Bell {
     tower: Arc<Tower>,
-    member: usize,
     broken: AtomicBool,
 }
 
 impl Bell {
-    fn hang(tower: &Arc<Tower>, member: usize) -> Hint {
-        let (tower, broken) = (tower.clone(), AtomicBool::new(false));
-        Hint::to(Arc::new(Self { tower, member, broken }))
+    fn hang(tower: &Arc<Tower>) -> Hint {
+        Hint::to(Arc::new(Self { tower: tower.clone(), broken: AtomicBool::new(false) }))
     }
 }
 
 impl Hinted for Bell {
     fn hint(&self) {
-        self.tower.rang(self.member);
+        self.tower.rang();
     }
 
     fn broken(&self) {

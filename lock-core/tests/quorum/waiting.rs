@@ -24,17 +24,8 @@ type Hurt = fn(&Memory);
 
 /// An engine over clients of its own, whose second member is treated by `hurt`.
 fn engine(rig: &Rig, hurt: Hurt) -> Engine {
-    engine_of(rig, |at, member| {
-        if at == 1 {
-            hurt(member)
-        }
-    })
-}
-
-/// An engine over clients of its own, each treated by `treat`.
-fn engine_of(rig: &Rig, treat: impl Fn(usize, &Memory)) -> Engine {
     let members: Vec<_> = rig.stores.iter().map(Memory::new).collect();
-    members.iter().enumerate().for_each(|(at, member)| treat(at, member));
+    hurt(&members[1]);
     let members = members.into_iter().map(|memory| -> SharedBackend { Arc::new(memory) });
     let background = || Background::Runtime(Handle::current());
     let options = QuorumOptions::new().clock(rig.hand.clock()).background(background());
@@ -47,10 +38,6 @@ fn leave(_member: &Memory) {}
 
 fn fails(member: &Memory) {
     member.controls().fail_all(refused());
-}
-
-fn looks_slowly(member: &Memory) {
-    member.controls().delay(Call::Peek, When::Before, ms(50));
 }
 
 fn hangs(member: &Memory) {
@@ -83,23 +70,4 @@ async fn ends_with_the_release_whatever_one_member_does() {
             held = guard;
         }
     }
-}
-
-/// Whoever has just released votes at once: who has to look first comes too late each time.
-#[tokio::test]
-async fn a_release_by_enough_members_needs_no_look() {
-    let rig = Rig::new();
-    let slow = |rig: &Rig| engine_of(rig, |_, member| looks_slowly(member));
-    let (holder, waiter) = (slow(&rig), slow(&rig));
-    let held = rig.during(SECOND, holder.lock("job", &LockOptions::new())).await.unwrap();
-    let clock = rig.hand.clock();
-    let waiting = tokio::spawn(async move {
-        let _guard = waiter.lock("job", &LockOptions::new()).await.unwrap();
-        clock.now()
-    });
-    rig.hand.advance(SECOND * 3).await;
-    let freed = rig.hand.clock().now();
-    rig.during(SECOND, held.unlock()).await.unwrap();
-    rig.hand.advance(SECOND).await;
-    assert_eq!(waiting.await.unwrap().saturating_since(freed), ms(0));
 }
