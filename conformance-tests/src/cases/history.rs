@@ -12,6 +12,7 @@ use lock_core::LeaseKind;
 use lock_core::LockGuard;
 use lock_core::Mode;
 use lock_core::Waiting;
+use lock_core::Wakeup;
 
 use super::contend::Habit;
 use super::contend::release;
@@ -98,7 +99,11 @@ async fn of_many_tasks_is_sound(cx: Cx) -> Outcome {
     let history = run_loops(&engines, writers(6), now() + ms(2000), &Arc::default()).await?;
     is_sound(&cx, &history).await?;
     check::free_keys_are_granted(&history, wake_bound(engines[0].profile()))?;
-    Ok(check::nobody_starves(&history, 10 * 6)?)
+    if engines[0].profile().wakeup == Wakeup::Push {
+        check::nobody_starves(&history, 10 * 6)?;
+    }
+    // Else those of one client hand the key on, and the other's look has to fall between two of them.
+    Ok(())
 }
 
 async fn of_force_unlocks_is_sound(cx: Cx) -> Outcome {

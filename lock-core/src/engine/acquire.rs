@@ -136,9 +136,6 @@ impl<'a> Acquire<'a> {
                 return Ok(guard);
             }
             self.shared.check_open()?;
-            if self.pace.waits() && self.shared.is_turn_over(self.pending.claim()) {
-                Box::pin(self.shared.give_way(self.pace.deadline())).await;
-            }
             self.shared.metrics.attempted();
             let done = match self.pending.attempt(self.pace.deadline()).await {
                 Flight::Landed(Ok(Attempt::Acquired { fence, lease })) => {
@@ -153,7 +150,6 @@ impl<'a> Acquire<'a> {
                     self.pace.answered();
                     self.tell(|| News::Held { holders: holders.clone(), ahead });
                     self.shared.slots.note(&self.pending.claim().key, &holders);
-                    self.shared.note_others(&self.pending.claim().key, &holders);
                     self.holders = holders;
                     self.line_up_in_a_crowd(ahead);
                     Box::pin(self.contend(retry_in)).await
@@ -177,7 +173,6 @@ impl<'a> Acquire<'a> {
             return Err(came_too_late(lease));
         }
         let claim = self.pending.acquired();
-        self.shared.turns.taken(&claim.key, fence, now);
         let held = Held::open(self.shared, Opening { claim, fence, term, now }, self.options);
         if let Err(closed) = self.shared.check_open() {
             // The shutdown may have looked for holds just before this one opened.

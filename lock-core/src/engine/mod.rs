@@ -25,7 +25,6 @@ mod request;
 mod shared;
 mod slots;
 mod term;
-mod turns;
 mod waiters;
 
 use std::fmt;

@@ -19,7 +19,6 @@ use super::reentry::Reentry;
 use super::register::Register;
 use super::release;
 use super::slots::Slots;
-use super::turns::Turns;
 use super::waiters::Waiters;
 use crate::Backend;
 use crate::BootInstant;
@@ -45,7 +44,6 @@ pub(crate) struct Shared {
     pub(super) executor: Executor,
     pub(super) register: Register,
     pub(super) slots: Slots,
-    pub(super) turns: Turns,
     pub(super) waiters: Waiters,
     pub(super) reentry: Reentry,
     pub(super) metrics: Metrics,
@@ -77,7 +75,6 @@ impl Shared {
             executor,
             register: Register::new(),
             slots: Slots::default(),
-            turns: Turns::default(),
             waiters: Waiters::new(),
             reentry: Reentry::default(),
             closed: AtomicBool::new(false),
