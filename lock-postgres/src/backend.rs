@@ -134,20 +134,22 @@ impl Postgres {
     }
 
     async fn ask_back(&self, key: &LockKey) -> Result<Evicted> {
-        let text = &self.link.statements.ask_back;
-        let rows = self.ask(self.link.statement(text).bind(key.to_string())).await?;
-        let asked: i64 = rows.first().map_or(Ok(0), |row| column(row, 0))?;
-        if asked == 0
-            && let Some(Ok(scene)) = self.scenes(&[key.to_string()]).await?.pop()
-            && scene.is_held_by_strangers()
-        {
+        let asked = self.count(&self.link.statements.ask_back, key).await?;
+        if asked == 0 && self.count(&self.link.statements.strangers, key).await? > 0 {
             return Err(Error::new(
                 ErrorKind::Unsupported,
-                "it is held by a client that cannot be asked for it, as it is not ours or holds another key \
-                 of the same hash: only its whole session can be ended (--kill-session)",
+                "it is held by a client that is not ours and cannot be asked for it: only its whole session can \
+                 be ended (--kill-session)",
             ));
         }
-        Ok(Evicted::new(asked.cast_unsigned(), 0))
+        Ok(Evicted::new(asked, 0))
+    }
+
+    /// Runs a statement about a key whose answer is a number.
+    async fn count(&self, text: &Arc<str>, key: &LockKey) -> Result<u64> {
+        let rows = self.ask(self.link.statement(text).bind(key.to_string())).await?;
+        let count: i64 = rows.first().map_or(Ok(0), |row| column(row, 0))?;
+        Ok(count.cast_unsigned())
     }
 
     async fn end_sessions(&self, key: &LockKey) -> Result<Evicted> {

@@ -106,12 +106,6 @@ impl Scene {
         Some(if self.admits(claim) { 0 } else { count(self.holders.len() + at) })
     }
 
-    /// Whether somebody holds who has not locked this very key by this library.
-    pub(crate) fn is_held_by_strangers(&self) -> bool {
-        let strange = |shown: &Shown| shown.token.is_none() || shown.holder.other_key.is_some();
-        self.holders.iter().any(strange)
-    }
-
     /// Shows the key to people.
     pub(crate) fn state(&self, key: &str) -> KeyState {
         KeyState::new(key, self.shown(), count(self.line.len()))

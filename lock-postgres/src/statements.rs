@@ -207,6 +207,13 @@ hit AS (SELECT (SELECT count(*) FROM one) + (SELECT count(*) FROM several) AS n)
 SELECT n, CASE WHEN n > 0 THEN pg_notify('{name}', 'e ' || $1)::text END
 FROM hit";
 
+/// Counts the sessions that hold a key and are not ours: each of ours has its mark before it holds anything, though its
+/// row may come a moment after the lock. Parameters: 1 key.
+const STRANGERS: &str = "\
+WITH l AS MATERIALIZED (SELECT * FROM {schema}.locked)
+SELECT count(*) FROM l WHERE objsubid = 1 AND (high << 32) | low = hashtextextended($1, 0)
+  AND pid NOT IN (SELECT pid FROM l WHERE objsubid = 2 AND high = 1819239275)";
+
 /// Ends the sessions that hold a key, counts what goes with them, and has everybody look after their own.
 /// Parameters: 1 key.
 const END_SESSIONS: &str = "\
@@ -268,6 +275,7 @@ pub(crate) struct Statements {
     pub(crate) look: Arc<str>,
     pub(crate) list: Arc<str>,
     pub(crate) ask_back: Arc<str>,
+    pub(crate) strangers: Arc<str>,
     pub(crate) end_sessions: Arc<str>,
     pub(crate) purge: Arc<str>,
     pub(crate) purge_claims: Arc<str>,
@@ -291,6 +299,7 @@ impl Statements {
             look: write(LOOK),
             list: write(LIST),
             ask_back: write(ASK_BACK),
+            strangers: write(STRANGERS),
             end_sessions: write(END_SESSIONS),
             purge: write(PURGE),
             purge_claims: write(PURGE_CLAIMS),
